@@ -1,0 +1,50 @@
+//! Every limit of loops, queues, batches and retries, by name (I10).
+
+use lifecycle::time::SpanMs;
+
+/// How often settling one key may start over before the event is put back.
+pub const SETTLE_ROUNDS: usize = 16;
+/// How often a mirrored key is made equal in one handling.
+pub const MIRROR_ROUNDS: usize = 16;
+/// Events older than this only trigger a look: their tombstone may be forgotten (guard 7).
+pub const EVENT_AGE_MAX: SpanMs = SpanMs::days(13);
+/// How long a tombstone is kept: longer than any redelivery.
+pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
+/// A handler that runs longer than this is stopped; what it left without a row may be adopted from then on.
+pub const HANDLER_DEADLINE: SpanMs = SpanMs::minutes(15);
+/// Deliveries of one event before it goes to the dead letters.
+pub const DELIVERY_ATTEMPTS: u32 = 12;
+/// Shortest wait before an event is delivered again.
+pub const REDELIVERY_WAIT_MIN: SpanMs = SpanMs(200);
+/// Longest wait before an event is delivered again.
+pub const REDELIVERY_WAIT_MAX: SpanMs = SpanMs::minutes(5);
+/// Tries of one port call inside one handling.
+pub const CALL_ATTEMPTS: u32 = 4;
+/// Shortest wait between two tries of one call.
+pub const CALL_WAIT_MIN: SpanMs = SpanMs(20);
+/// Longest wait between two tries of one call.
+pub const CALL_WAIT_MAX: SpanMs = SpanMs::seconds(5);
+/// Events taken from the queue at once.
+pub const EVENT_BATCH: usize = 256;
+/// Keys handled at the same time.
+pub const KEYS_IN_FLIGHT: usize = 64;
+/// Rows of one page of due copies; also the largest batch of purges.
+pub const CLEAN_PAGE: usize = 1_000;
+/// How long a cleaner may hold its lease without renewing it.
+pub const LEASE_FOR: SpanMs = SpanMs::minutes(5);
+/// Objects of one listing page.
+pub const LIST_PAGE: usize = 1_000;
+/// Entries that an external sort holds in memory.
+pub const SORT_CHUNK: usize = 50_000;
+/// Failures of single items that a report names; the others are counted.
+pub const REPORT_ITEMS: usize = 1_000;
+/// Bytes of one piece of a streamed body.
+pub const STREAM_CHUNK: usize = 256 * 1024;
+/// Keys that one bulk command works on at the same time.
+pub const COMMAND_KEYS_IN_FLIGHT: usize = 16;
+/// Lines of the journal that `history` shows for one key.
+pub const HISTORY_JOURNAL_LINES: usize = 200;
+/// How far a policy's last clean may lie back before `status --check` complains, in schedule periods.
+pub const LATE_CLEANS: u64 = 3;
+/// How long an event may wait before `status --check` complains.
+pub const EVENT_WAIT_MAX: SpanMs = SpanMs::minutes(15);

@@ -1,0 +1,13 @@
+//! The ports: what the flows need of the world, as object-safe traits split by privilege.
+//!
+//! The type of a handle says what it may do: a source is only ever [`objects::ObjectRead`]; only `steps/purge.rs` holds an
+//! [`objects::ObjectPurge`]; a dashboard holds [`catalog::CatalogRead`]. Each port has a conformance suite in
+//! `crate::conformance`, which every adapter passes.
+
+pub mod catalog;
+pub mod clock;
+pub mod events;
+pub mod journal;
+pub mod metrics;
+pub mod objects;
+pub mod progress;

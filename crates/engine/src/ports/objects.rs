@@ -1,0 +1,202 @@
+//! Objects in buckets: read, copy, write, purge. One trait each, so that a handle's type is its privilege.
+//!
+//! The contract is S3's where S3 has one: conditional writes, versions, absence as an answer. "Absent" is a definite 404 or
+//! delete marker; everything unknown is an error (V8).
+
+use crate::error::PortResult;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use lifecycle::event::{Current, Version};
+use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
+use lifecycle::time::UnixMs;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Metadata name under which a copy carries the base64 of an original key that its own name had to cut.
+pub const META_ORIGINAL_KEY: &str = "afterimage-key";
+/// Metadata name under which a mirrored object says which content of the source it is (`lifecycle::mirror::source_mark`).
+pub const META_SOURCE: &str = "afterimage-source";
+
+/// A body on its way: pieces of any size, in order; an error ends it and nothing of it becomes visible.
+pub type ByteStream = BoxStream<'static, PortResult<Bytes>>;
+
+/// What a HEAD tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Version id (in versioned buckets), tag and size.
+    pub version: Version,
+    /// When it was written.
+    pub last_modified: UnixMs,
+    /// CRC-64/NVME over the whole object, where the store knows it.
+    pub checksum: Option<Checksum>,
+    /// Storage class, where the store has any.
+    pub storage_class: Option<String>,
+    /// User metadata, names in lower case without `x-amz-meta-`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Head {
+    /// The part that the rules look at.
+    pub fn current(&self) -> Current {
+        Current { version: self.version.clone(), last_modified: self.last_modified, checksum: self.checksum }
+    }
+}
+
+/// What travels with an object besides its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Expires`, as the client sent it.
+    pub expires: Option<String>,
+    /// User metadata, names in lower case without `x-amz-meta-`.
+    pub metadata: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// An object with its body.
+pub struct Object {
+    /// What a HEAD would tell; `version.size` is the whole object's even when a range was asked for.
+    pub head: Head,
+    /// What travels with it.
+    pub attributes: Attributes,
+    /// The bytes asked for.
+    pub body: ByteStream,
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its current content.
+    pub version: Version,
+    /// When it was written.
+    pub last_modified: UnixMs,
+}
+
+/// Part of a long answer, and where the next part begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T, C = ObjectKey> {
+    /// The items, in order.
+    pub items: Vec<T>,
+    /// Pass this as `after` for the next page; `None`: this was the last.
+    pub next: Option<C>,
+}
+
+/// Reads a bucket.
+#[async_trait]
+pub trait ObjectRead: Send + Sync {
+    /// The object's current content, or that version; `None` when it is definitely absent.
+    async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>>;
+
+    /// The object with its bytes, or the bytes of `range` (of which the end may lie beyond the object's).
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        range: Option<Range<u64>>,
+    ) -> PortResult<Option<Object>>;
+
+    /// Objects under `prefix` in key order (bytes of UTF-8), those after `after`, at most `limit` (≤ 1,000).
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>>;
+}
+
+/// What must stand at the destination for a write to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Onto {
+    /// Whatever is there is replaced.
+    Anything,
+    /// Nothing (`If-None-Match: *`).
+    Nothing,
+    /// This content (`If-Match`).
+    This(ETag),
+}
+
+/// A server-side copy from the bucket that the handle reads to the bucket that it writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// What to copy.
+    pub from: ObjectKey,
+    /// Which content: by version id where it has one, and only if the tag still matches.
+    pub version: Version,
+    /// Where to.
+    pub to: ObjectKey,
+    /// On which condition.
+    pub onto: Onto,
+    /// User metadata to add to what the source has.
+    pub add_metadata: BTreeMap<String, String>,
+}
+
+/// How a copy ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// The bytes are durable at the destination, with the source's attributes. The head is the destination's.
+    Done(Head),
+    /// The source has no such object or version any more (404).
+    SourceGone,
+    /// The source's content is another one by now (412).
+    SourceChanged,
+    /// The destination did not meet the condition (412, 409).
+    DestinationChanged,
+}
+
+/// Copies from one bucket to another without moving bytes through this process where the store can.
+#[async_trait]
+pub trait ObjectCopy: Send + Sync {
+    /// Copies; safe to repeat. After `Done` the bytes survive a power cut.
+    async fn copy(&self, request: &CopyRequest) -> PortResult<Copied>;
+}
+
+/// How a write ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Durable.
+    Done(Head),
+    /// The destination did not meet the condition.
+    DestinationChanged,
+}
+
+/// Writes a bucket. A source's is held by `restore` and `undelete` only (I5).
+#[async_trait]
+pub trait ObjectWrite: ObjectRead {
+    /// Writes the whole body, atomically. If the body ends in an error, nothing is visible and that error comes back.
+    async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, onto: Onto) -> PortResult<Written>;
+}
+
+/// One object to delete for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeItem {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Which version, in a versioned destination.
+    pub version_id: Option<VersionId>,
+    /// Only if it still has this content.
+    pub if_match: Option<ETag>,
+}
+
+/// How a delete ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// It is gone (or was gone before).
+    Done,
+    /// It has another content by now, and was left alone.
+    Changed,
+}
+
+/// Deletes from a destination. Held by `steps/purge.rs` only (I3).
+#[async_trait]
+pub trait ObjectPurge: Send + Sync {
+    /// Deletes up to 1,000 objects; one result each, in the order asked.
+    async fn purge(&self, items: &[PurgeItem]) -> Vec<PortResult<Purged>>;
+}

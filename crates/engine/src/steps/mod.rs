@@ -1,0 +1,3 @@
+//! Steps that several flows share.
+
+pub mod purge;

@@ -1,0 +1,205 @@
+//! Catalog rows, tombstones, and what a handler reads before it decides: the partition of one key.
+
+use crate::event::Version;
+use crate::ids::{Checksum, CopyKey, ETag, Rev, VersionId};
+use crate::order::{Basis, Order};
+use crate::time::UnixMs;
+use std::fmt;
+use std::str::FromStr;
+
+/// One copy of one version of an original: the catalog's row, without its partition key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRow {
+    /// The copy's name in the destination.
+    pub copy_key: CopyKey,
+    /// Where the version stands among the versions of its key.
+    pub order: Order,
+    /// The order is only a lower bound: never judged without a look (V5).
+    pub floating: bool,
+    /// What made this copy.
+    pub origin: Origin,
+    /// When the version was created at the source (event time).
+    pub created_at: UnixMs,
+    /// How the copy stands. Only ever moves forward.
+    pub state: CopyState,
+    /// When the original was removed, by the event's time: answers "as of T".
+    pub removed_at: Option<UnixMs>,
+    /// The version id at the source, where it has versions. `None` for copies made by `undelete`.
+    pub version_id: Option<VersionId>,
+    /// The entity tag of the content at the source.
+    pub etag: ETag,
+    /// Size in bytes.
+    pub size: u64,
+    /// CRC-64/NVME over the whole object, where known.
+    pub checksum: Option<Checksum>,
+    /// The destination's storage class, where it has any.
+    pub storage_class: Option<String>,
+    /// Changed by every write of the row.
+    pub rev: Rev,
+}
+
+/// What made a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An event of the source.
+    Event,
+    /// A look: the source's current content had no copy.
+    Look,
+    /// `undelete`, at that moment.
+    Undelete {
+        /// When the copy was brought back.
+        at: UnixMs,
+    },
+}
+
+/// How a copy stands: `active` → `disowned` → gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyState {
+    /// Counts against the retention rule. Stored as `active`, or as `surplus` with the time in `disowned_at` when a rule
+    /// that depends on time makes it due without any event.
+    Active {
+        /// When it becomes surplus, if time alone does that.
+        due_at: Option<UnixMs>,
+    },
+    /// Given up; bytes go when the reason is surplus, or when the grace has passed.
+    Disowned {
+        /// Time of handling, not of the event: a backlog must not eat the grace.
+        at: UnixMs,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Why a copy was disowned. Shown to people, stored in the row and in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The source said that the object was removed.
+    Removed,
+    /// A look found no current object.
+    Absent,
+    /// The retention rule has no place for it.
+    BeyondKeep,
+    /// A newer row is a copy of the same content.
+    Twin,
+    /// The row has no bytes (found by `reconcile`).
+    BytesMissing,
+}
+
+impl Reason {
+    /// Surplus copies are purged at once; the others wait for the grace.
+    pub fn is_surplus(self) -> bool {
+        match self {
+            Reason::BeyondKeep | Reason::Twin | Reason::BytesMissing => true,
+            Reason::Removed | Reason::Absent => false,
+        }
+    }
+
+    /// The word in rows, journal and `--json`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::Removed => "removed",
+            Reason::Absent => "absent",
+            Reason::BeyondKeep => "surplus:beyond-keep",
+            Reason::Twin => "surplus:twin",
+            Reason::BytesMissing => "surplus:bytes-missing",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    /// A sentence for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Removed => "the original was deleted",
+            Reason::Absent => "the original is not in the source any more",
+            Reason::BeyondKeep => "more copies than the policy keeps",
+            Reason::Twin => "a newer copy has the same content",
+            Reason::BytesMissing => "the copy's bytes were not in the destination",
+        })
+    }
+}
+
+/// The text is no reason's code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no reason that this version knows")]
+pub struct BadReason(pub String);
+
+impl FromStr for Reason {
+    type Err = BadReason;
+
+    fn from_str(code: &str) -> Result<Reason, BadReason> {
+        [Reason::Removed, Reason::Absent, Reason::BeyondKeep, Reason::Twin, Reason::BytesMissing]
+            .into_iter()
+            .find(|reason| reason.code() == code)
+            .ok_or_else(|| BadReason(code.to_owned()))
+    }
+}
+
+impl CopyRow {
+    /// Still counts as a copy of the policy.
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, CopyState::Active { .. })
+    }
+
+    /// When it was brought back, if `undelete` made it.
+    pub fn undeleted_at(&self) -> Option<UnixMs> {
+        match self.origin {
+            Origin::Undelete { at } => Some(at),
+            Origin::Event | Origin::Look => None,
+        }
+    }
+
+    /// Is a copy of this content: by version id where both have one, else by tag and size.
+    pub fn matches(&self, version: &Version) -> bool {
+        match (&self.version_id, &version.version_id) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => self.etag == version.etag && self.size == version.size,
+        }
+    }
+}
+
+/// The newest removal known of a key. Kept 14 days, longer than any redelivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The removal's order: rows at or below it are removed.
+    pub order: Order,
+    /// The removal's time, by its event.
+    pub time: UnixMs,
+    /// When it was noted here: what the breaker counts.
+    pub noted_at: UnixMs,
+}
+
+/// All that the catalog holds of one key, read with strong consistency.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// The rows, in no promised order.
+    pub rows: Vec<CopyRow>,
+    /// The newest removal, if any is remembered.
+    pub tombstone: Option<Tombstone>,
+}
+
+impl Partition {
+    /// The same partition with every order in the policy's basis. A row of another basis (the source's kind was changed)
+    /// has no order that can be trusted: it floats, at the bottom. A tombstone of another basis says nothing.
+    pub fn in_basis(mut self, basis: Basis) -> Partition {
+        for row in &mut self.rows {
+            if row.order.basis() != basis {
+                row.order = Order::lowest(basis);
+                row.floating = true;
+            }
+        }
+        self.tombstone = self.tombstone.filter(|tombstone| tombstone.order.basis() == basis);
+        self
+    }
+
+    /// The greatest order of all rows and the tombstone.
+    pub fn greatest_order(&self) -> Option<Order> {
+        let rows = self.rows.iter().map(|row| row.order);
+        rows.chain(self.tombstone.map(|tombstone| tombstone.order)).reduce(newer)
+    }
+}
+
+/// The greater of two orders of one basis.
+pub(crate) fn newer(a: Order, b: Order) -> Order {
+    if b > a { b } else { a }
+}

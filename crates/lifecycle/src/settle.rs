@@ -1,0 +1,253 @@
+//! Settling a key: what the facts in the catalog, and a look where one is needed, ask for next.
+//!
+//! The flow (`engine/src/flows/settle.rs`) reads the partition, calls [`next_step`], carries out the one step that it
+//! says, and comes back until the step is [`Step::Apply`]. Nothing here reads or writes; every verdict has its reason.
+//! Laws: V2 (a look judges only rows read before it), V5 (a floating order is never trusted alone), I4 (the current
+//! content of a live key keeps its copy).
+
+use crate::event::{Current, Look};
+use crate::guards::Guard;
+use crate::ids::{CopyKey, Rev};
+use crate::keep::Standing;
+use crate::order::{Basis, Order};
+use crate::policy::Rules;
+use crate::row::{CopyRow, CopyState, Partition, Reason, Tombstone, newer};
+use crate::time::UnixMs;
+use std::cmp::Ordering;
+
+/// How the key is to be settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Look at the source even if the rows alone would decide.
+    pub force: bool,
+    /// The order of the event that asks, where that event left no fact of its own (a version's permanent delete).
+    pub event_order: Option<Order>,
+}
+
+impl Ask {
+    /// Settle by the facts in the catalog; look only where they do not decide.
+    pub const BY_FACTS: Ask = Ask { force: false, event_order: None };
+    /// Settle with a look.
+    pub const BY_LOOK: Ask = Ask { force: true, event_order: None };
+
+    /// One ask that covers both.
+    pub fn and(self, other: Ask) -> Ask {
+        let event_order = match (self.event_order, other.event_order) {
+            (Some(a), Some(b)) => Some(newer(a, b)),
+            (a, b) => a.or(b),
+        };
+        Ask { force: self.force || other.force, event_order }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// HEAD the source, now, after the rows were read; then ask again with the same rows.
+    Look,
+    /// Put this tombstone; then read and ask again.
+    Bury(Tombstone),
+    /// The source's current content has no active copy: copy it to a name of its own, put a floating row with this
+    /// order; then read and ask again.
+    CopyCurrent {
+        /// The order of the new row.
+        order: Order,
+        /// What to copy.
+        current: Current,
+    },
+    /// The current content outlived the event that asked: raise its row's order (and let it float), if it is still
+    /// active and unchanged; then read and ask again.
+    Raise {
+        /// Which row.
+        copy_key: CopyKey,
+        /// As it was read.
+        rev: Rev,
+        /// The new order.
+        order: Order,
+    },
+    /// Carry these out; if none was refused, the key is settled.
+    Apply(Verdicts),
+}
+
+/// What settling changes. Empty when the key is settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// Rows to disown.
+    pub disown: Vec<Verdict>,
+    /// Active rows whose due time must be written.
+    pub due: Vec<DueChange>,
+}
+
+/// A row to disown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which row.
+    pub copy_key: CopyKey,
+    /// As it was read: the claim is conditional on it (V4).
+    pub rev: Rev,
+    /// Why.
+    pub reason: Reason,
+    /// When the original was removed, where that is the reason.
+    pub removed_at: Option<UnixMs>,
+}
+
+/// An active row whose due time must be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueChange {
+    /// Which row.
+    pub copy_key: CopyKey,
+    /// As it was read.
+    pub rev: Rev,
+    /// When time alone makes it surplus; `None`: never.
+    pub due_at: Option<UnixMs>,
+}
+
+/// Says what to do next for one key. `partition` is the whole of it, strongly read; `look`, where given, was made after
+/// that read.
+pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &Rules, now: UnixMs) -> Step {
+    let event_order = ask.event_order.filter(|order| order.basis() == rules.basis);
+    match look {
+        None => {
+            let verdicts = verdicts(partition, None, rules, now);
+            if ask.force || always_looks(rules) || touches_floating(partition, &verdicts, rules) {
+                return Step::Look;
+            }
+            Step::Apply(verdicts)
+        }
+        Some(Look::Absent) => {
+            let removal = ask.force.then(|| last_order(partition, event_order)).flatten();
+            match (removal, partition.tombstone) {
+                (Some(order), buried) if buried.is_none_or(|buried| order > buried.order) => {
+                    Step::Bury(Tombstone { order, time: now, noted_at: now })
+                }
+                _ => Step::Apply(verdicts(partition, look, rules, now)),
+            }
+        }
+        Some(Look::Present(current)) => match (pin(partition, look), event_order) {
+            (None, _) => Step::CopyCurrent {
+                order: order_for_look(partition, event_order, current, rules.basis),
+                current: current.clone(),
+            },
+            (Some(row), Some(order)) if order > row.order => {
+                Step::Raise { copy_key: row.copy_key.clone(), rev: row.rev.clone(), order }
+            }
+            (Some(_), _) => Step::Apply(verdicts(partition, look, rules, now)),
+        },
+    }
+}
+
+fn always_looks(rules: &Rules) -> bool {
+    rules.basis == Basis::Time && rules.guards.hold(Guard::LookWhenTimeOrdered)
+}
+
+fn touches_floating(partition: &Partition, verdicts: &Verdicts, rules: &Rules) -> bool {
+    let floats = |verdict: &Verdict| partition.rows.iter().any(|row| row.copy_key == verdict.copy_key && row.floating);
+    rules.guards.hold(Guard::FloatingLooks) && verdicts.disown.iter().any(floats)
+}
+
+/// The order up to which the key is gone when a forced look finds nothing.
+fn last_order(partition: &Partition, event_order: Option<Order>) -> Option<Order> {
+    let rows = partition.rows.iter().filter(|row| row.undeleted_at().is_none()).map(|row| row.order);
+    rows.chain(event_order).reduce(newer)
+}
+
+/// The order of a copy that a look makes: only a lower bound, unless the event that asked stands above all.
+fn order_for_look(partition: &Partition, event_order: Option<Order>, current: &Current, basis: Basis) -> Order {
+    match (partition.greatest_order(), event_order, basis) {
+        (Some(known), Some(order), _) if order > known => order,
+        (Some(known), _, _) => known.next_sub(),
+        (None, Some(order), _) => order,
+        (None, None, Basis::Time) => Order::from_time(current.last_modified),
+        (None, None, Basis::Sequencer) => Order::lowest(basis).next_sub(),
+    }
+}
+
+/// The newest active row of the content that the look found: never in a verdict (I4).
+fn pin<'a>(partition: &'a Partition, look: Option<&Look>) -> Option<&'a CopyRow> {
+    let Some(Look::Present(current)) = look else { return None };
+    let matching = partition.rows.iter().filter(|row| row.is_active() && row.matches(&current.version));
+    matching.min_by(|a, b| newest_first(a, b))
+}
+
+fn newest_first(a: &CopyRow, b: &CopyRow) -> Ordering {
+    let by_order = b.order.partial_cmp(&a.order).expect("a partition is in one basis");
+    by_order.then_with(|| b.copy_key.cmp(&a.copy_key))
+}
+
+/// The verdicts over one partition, each with its reason. With a look they are judged against the current content.
+fn verdicts(partition: &Partition, look: Option<&Look>, rules: &Rules, now: UnixMs) -> Verdicts {
+    let pin = pin(partition, look);
+    let is_pin = |row: &CopyRow| pin.is_some_and(|pin| pin.copy_key == row.copy_key);
+    let mut found = Verdicts::default();
+    let mut staying: Vec<&CopyRow> = Vec::new();
+    for row in partition.rows.iter().filter(|row| row.is_active()) {
+        match removal_of(row, partition.tombstone, look, is_pin(row), rules, now) {
+            Some((reason, removed_at)) => found.disown.push(verdict(row, reason, Some(removed_at))),
+            None => staying.push(row),
+        }
+    }
+    staying.sort_by(|a, b| is_pin(b).cmp(&is_pin(a)).then_with(|| newest_first(a, b)));
+    let (twins, counted): (Vec<&CopyRow>, Vec<&CopyRow>) =
+        staying.iter().partition(|row| !is_pin(row) && is_older_twin(row, &staying));
+
+    let created: Vec<UnixMs> = counted.iter().map(|row| row.created_at).collect();
+    let standings = rules.keep.standings(rules.protect_for, &created, now);
+    let judged = counted.into_iter().zip(standings).map(|(row, standing)| (row, standing, Reason::BeyondKeep));
+    let twins = twins.into_iter().map(|row| {
+        let until = row.created_at.plus(rules.protect_for);
+        (row, if until > now { Standing::KeptUntil(until) } else { Standing::Surplus }, Reason::Twin)
+    });
+    for (row, standing, reason) in judged.chain(twins) {
+        let due_at = match standing {
+            Standing::Surplus => {
+                found.disown.push(verdict(row, reason, None));
+                continue;
+            }
+            Standing::KeptUntil(until) => Some(until),
+            Standing::Kept => None,
+        };
+        if row.state != (CopyState::Active { due_at }) {
+            found.due.push(DueChange { copy_key: row.copy_key.clone(), rev: row.rev.clone(), due_at });
+        }
+    }
+    found
+}
+
+/// Whether the row's original is gone, why, and since when.
+fn removal_of(
+    row: &CopyRow,
+    tombstone: Option<Tombstone>,
+    look: Option<&Look>,
+    is_pin: bool,
+    rules: &Rules,
+    now: UnixMs,
+) -> Option<(Reason, UnixMs)> {
+    let outlives = rules.guards.hold(Guard::UndeleteOutlivesOldRemovals);
+    let undeleted_at = row.undeleted_at().filter(|_| outlives);
+    let buried = tombstone.filter(|tombstone| row.order <= tombstone.order);
+    if let Some(tombstone) = buried
+        && !is_pin
+        && undeleted_at.is_none_or(|at| tombstone.time > at)
+    {
+        return Some((Reason::Removed, tombstone.time));
+    }
+    (look == Some(&Look::Absent) && undeleted_at.is_none()).then_some((Reason::Absent, now))
+}
+
+/// A newer row among `rows` is a copy of the same content: of the same version id; or, where the two cannot be compared
+/// by version id, of the same tag right beside it while the order of one of them is not an event's own.
+fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
+    let newer = |other: &&&CopyRow| newest_first(other, row) == Ordering::Less;
+    let same_version = |other: &&CopyRow| row.version_id.is_some() && other.version_id == row.version_id;
+    if rows.iter().filter(newer).any(same_version) {
+        return true;
+    }
+    let Some(next) = rows.iter().filter(newer).max_by(|a, b| newest_first(a, b)) else { return false };
+    let no_own_order = |row: &CopyRow| row.floating || row.undeleted_at().is_some();
+    let incomparable = row.version_id.is_none() || next.version_id.is_none();
+    incomparable && row.etag == next.etag && row.size == next.size && (no_own_order(row) || no_own_order(next))
+}
+
+fn verdict(row: &CopyRow, reason: Reason, removed_at: Option<UnixMs>) -> Verdict {
+    Verdict { copy_key: row.copy_key.clone(), rev: row.rev.clone(), reason, removed_at }
+}

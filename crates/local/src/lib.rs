@@ -1,0 +1,1 @@
+//! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint.

