@@ -11,3 +11,4 @@ pub mod policy;
 pub mod ports;
 pub mod report;
 pub mod steps;
+pub mod wrap;
