@@ -1,1 +1,10 @@
-//! The flows, one file per verb.
+//! The flows, one file per verb. Each loads what it needs, calls one rule of `lifecycle`, and applies what it says.
+
+pub mod breaker;
+pub mod clean;
+pub mod disown;
+pub mod handle;
+pub mod mirror;
+pub mod release;
+pub mod replicate;
+pub mod settle;

@@ -1,0 +1,122 @@
+//! Making a mirrored key equal to its source. Created and removed alike are hints: both heads are read, the rule
+//! (`lifecycle/src/mirror.rs`) says what makes them equal, every write is conditional on what was seen, and the source is
+//! looked at once more before the key is at rest (guard 13).
+//!
+//! A crash leaves the destination at an older state of the source; the redelivery, or `reconcile`, makes it equal. A
+//! removal is buried first, so that the breaker counts it before anything is deleted (I7). Laws: V6, V8.
+
+use crate::error::{FlowError, FlowResult, PortResult};
+use crate::flows::breaker::{Breaker, check};
+use crate::limits::MIRROR_ROUNDS;
+use crate::policy::Policy;
+use crate::ports::metrics::Counter;
+use crate::ports::objects::{Copied, CopyRequest, Head, META_SOURCE, Onto};
+use crate::steps::copy_rows;
+use crate::steps::look::look;
+use crate::steps::purge::delete_mirrored;
+use lifecycle::copy_key::CopyName;
+use lifecycle::event::{Current, Look, Version};
+use lifecycle::guards::Guard;
+use lifecycle::ids::{CopyKey, ETag, ObjectKey};
+use lifecycle::mirror::{Equalise, Mirrored, equalise, source_mark};
+use lifecycle::order::Order;
+use lifecycle::row::Tombstone;
+
+/// Makes one key equal.
+pub async fn mirror(policy: &Policy, key: &ObjectKey) -> FlowResult<()> {
+    let (rounds, looks_again) = match policy.rules.guards.hold(Guard::MirrorLooksAgain) {
+        true => (MIRROR_ROUNDS, true),
+        false => (1, false),
+    };
+    for _ in 0..rounds {
+        let source = look(policy, key).await?;
+        let destination = policy.destination.head(key, None).await?;
+        let met = match equalise(&source, destination.as_ref().map(mirrored).as_ref()) {
+            Equalise::Nothing => true,
+            Equalise::Delete { if_match } => delete(policy, key, &if_match).await?,
+            Equalise::Copy { version, onto } => copy(policy, key, &source, version, onto).await?,
+        };
+        if !looks_again || met && look(policy, key).await? == source {
+            return Ok(());
+        }
+    }
+    Err(FlowError::Unsettled { key: key.to_string(), rounds })
+}
+
+fn mirrored(head: &Head) -> Mirrored {
+    Mirrored {
+        etag: head.version.etag.clone(),
+        size: head.version.size,
+        checksum: head.checksum,
+        source_mark: head.metadata.get(META_SOURCE).cloned(),
+    }
+}
+
+/// Deletes what the source has no more, unless the breaker holds. `true`: done, or held until `release` (whose reconcile
+/// comes back to it).
+async fn delete(policy: &Policy, key: &ObjectKey, if_match: &ETag) -> PortResult<bool> {
+    let now = policy.clock.now();
+    policy.catalog.bury(key, &Tombstone { order: removal_order(policy), time: now, noted_at: now }).await?;
+    if check(policy).await? == Breaker::Tripped {
+        return Ok(true);
+    }
+    if !delete_mirrored(policy, key, if_match).await? {
+        return Ok(false);
+    }
+    forget_row(policy, key).await?;
+    Ok(true)
+}
+
+/// Removals of a mirror are ordered by the time at which they were seen: no event's order takes part in a mirror.
+fn removal_order(policy: &Policy) -> Order {
+    Order::from_time(policy.clock.now())
+}
+
+/// Copies the source's content if the destination still is what was seen. `false`: either has changed.
+async fn copy(
+    policy: &Policy,
+    key: &ObjectKey,
+    source: &Look,
+    version: Version,
+    onto: Option<ETag>,
+) -> PortResult<bool> {
+    let request = CopyRequest {
+        from: key.clone(),
+        add_metadata: [(META_SOURCE.to_owned(), source_mark(&version))].into(),
+        version,
+        to: key.clone(),
+        onto: onto.map_or(Onto::Nothing, Onto::This),
+    };
+    let there = match policy.copier.copy(&request).await? {
+        Copied::Done(there) => there,
+        Copied::SourceGone | Copied::SourceChanged | Copied::DestinationChanged => return Ok(false),
+    };
+    if let Look::Present(current) = source {
+        record(policy, key, current, &there).await?;
+    }
+    policy.metrics.add(Counter::Mirrored, 1);
+    Ok(true)
+}
+
+/// The row of a mirrored object: for `ls` and `status`, never a reason to skip anything.
+async fn record(policy: &Policy, key: &ObjectKey, current: &Current, there: &Head) -> PortResult<()> {
+    let version = &current.version;
+    let name = CopyName::of_event(version, Order::from_time(current.last_modified), current.last_modified);
+    let copy_key = CopyKey::of(key.clone());
+    let row = copy_rows::row(copy_key, &name, version.version_id.clone(), version.etag.clone(), there);
+    policy.catalog.record_mirrored(key, &row).await
+}
+
+async fn forget_row(policy: &Policy, key: &ObjectKey) -> PortResult<()> {
+    use crate::ports::catalog::{RowChange, RowId, RowSet};
+    let rows = policy.catalog.partition(key).await?.rows;
+    let changes: Vec<RowChange> = rows
+        .into_iter()
+        .map(|row| RowChange {
+            id: RowId { original: key.clone(), copy_key: row.copy_key },
+            if_rev: row.rev,
+            set: RowSet::Deleted,
+        })
+        .collect();
+    policy.catalog.change(&changes).await.into_iter().try_for_each(|result| result.map(drop))
+}
