@@ -4,6 +4,7 @@
 //! A flow loads what it needs, calls one pure function of `lifecycle`, and applies what it says. No flow reasons from what
 //! an event says happens next: it notes the event's fact, then settles the key (`docs/invariants.md`).
 
+pub mod config;
 pub mod error;
 pub mod flows;
 pub mod limits;

@@ -1,0 +1,94 @@
+//! The configuration in force, written so that a person can read it and [`super::Config::parse`] reads it back.
+
+use super::span::format_span;
+use super::{Config, PolicyConfig, Terms};
+use crate::policy::Mode;
+use lifecycle::breaker::BreakerRule;
+use lifecycle::keep::Keep;
+use toml::Value;
+
+pub(super) fn to_toml(config: &Config) -> String {
+    let Config { data_dir, endpoint, policies, default_policy } = config;
+    let mut lines = vec![format!("data_dir = {}", text(&data_dir.to_string_lossy()))];
+    if default_policy.is_none() {
+        lines.push("default_policy = \"off\"".to_owned());
+    }
+    lines.push("\n[s3_endpoint]".to_owned());
+    lines.push(format!("listen = {}", text(&endpoint.listen.to_string())));
+    lines.push(format!("allow_remote = {}", endpoint.allow_remote));
+    if let Some(terms) = default_policy {
+        lines.push("\n[default_policy]".to_owned());
+        lines.extend(of_terms(terms));
+    }
+    for policy in policies {
+        lines.push("\n[[policy]]".to_owned());
+        lines.extend(of_policy(policy));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn of_policy(policy: &PolicyConfig) -> Vec<String> {
+    let PolicyConfig { name, source, destination, mode, terms } = policy;
+    let mut lines = vec![
+        format!("name = {}", text(name.as_str())),
+        format!("source = {}", text(&source.to_string())),
+        format!("destination = {}", text(&destination.to_string())),
+    ];
+    match mode {
+        Mode::Copies => {
+            lines.push("mode = \"copies\"".to_owned());
+            lines.extend(of_terms(terms));
+        }
+        Mode::Mirror => {
+            lines.push("mode = \"mirror\"".to_owned());
+            lines.push(of_breaker(terms.breaker.as_ref()));
+        }
+    }
+    lines
+}
+
+fn of_terms(terms: &Terms) -> Vec<String> {
+    let Terms { keep, protect_for, grace, clean, breaker } = terms;
+    vec![
+        of_keep(keep),
+        format!("protect_for = \"{}\"", format_span(*protect_for)),
+        format!("grace = \"{}\"", format_span(*grace)),
+        format!("clean = {}", text(&clean.to_string())),
+        of_breaker(breaker.as_ref()),
+    ]
+}
+
+fn of_keep(keep: &Keep) -> String {
+    let Keep { last, within, hourly, daily, weekly, monthly, yearly } = *keep;
+    if *keep == Keep::last(last) {
+        return format!("keep = {last}");
+    }
+    let counts = [
+        ("last", last),
+        ("hourly", hourly),
+        ("daily", daily),
+        ("weekly", weekly),
+        ("monthly", monthly),
+        ("yearly", yearly),
+    ];
+    let mut parts: Vec<String> =
+        counts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} = {n}")).collect();
+    parts.extend(within.map(|span| format!("within = \"{}\"", format_span(span))));
+    format!("keep = {{ {} }}", parts.join(", "))
+}
+
+fn of_breaker(breaker: Option<&BreakerRule>) -> String {
+    match breaker {
+        None => "breaker = \"off\"".to_owned(),
+        Some(BreakerRule { window, deletes, share }) => format!(
+            "breaker = {{ window = \"{}\", deletes = {deletes}, share = {} }}",
+            format_span(*window),
+            Value::Float(*share)
+        ),
+    }
+}
+
+/// A string in TOML's quotes.
+fn text(plain: &str) -> Value {
+    Value::String(plain.to_owned())
+}

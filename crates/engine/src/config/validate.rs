@@ -1,0 +1,394 @@
+//! From the file as written to a [`Config`]: by exhaustive destructuring, so that a new key cannot be forgotten here.
+//!
+//! All problems are collected before any is reported: a person mends the file once.
+
+use super::location::{self, Wrong};
+use super::raw::{OrOff, RawBreaker, RawConfig, RawEndpoint, RawKeep, RawKeepRules, RawPolicy, RawSpan, RawTerms};
+use super::schedule::{self, Schedule};
+use super::span::{self, format_span, parse_span};
+use super::{Config, ConfigError, DATA_DIR, Destination, Endpoint, LISTEN, PolicyConfig, Problem, Terms};
+use crate::limits::TOMBSTONE_TTL;
+use crate::policy::Mode;
+use lifecycle::breaker::BreakerRule;
+use lifecycle::ids::PolicyName;
+use lifecycle::keep::Keep;
+use lifecycle::time::SpanMs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+    let mut check = Check { text, problems: Vec::new() };
+    let config = match toml::from_str::<RawConfig>(text) {
+        Ok(raw) => check.config(raw, file.parent().unwrap_or(Path::new(""))),
+        Err(error) => {
+            let fix = fix_for(error.message());
+            check.wrong(error.span(), error.message().to_owned(), fix);
+            None
+        }
+    };
+    match config {
+        Some(config) if check.problems.is_empty() => Ok(config),
+        _ => Err(ConfigError { file: file.to_owned(), problems: check.problems }),
+    }
+}
+
+/// What to write instead of what the TOML reader refused: for an unknown key, the nearest known one.
+fn fix_for(message: &str) -> String {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let ([unknown, known @ ..], true) = (&quoted[..], message.starts_with("unknown field")) {
+        let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(unknown, name));
+        return match nearest.filter(|name| strsim::damerau_levenshtein(unknown, name) <= unknown.len().div_ceil(2)) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("remove it; known here: {}", known.join(", ")),
+        };
+    }
+    if message.contains("expected a sequence") {
+        return "a policy's section begins with two brackets: `[[policy]]`".to_owned();
+    }
+    "`afterimage init` writes a commented example".to_owned()
+}
+
+struct Check<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+/// A policy with the places where its parts stand.
+struct Placed {
+    policy: PolicyConfig,
+    name_at: Range<usize>,
+    destination_at: Range<usize>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, at: Option<Range<usize>>, what: impl Into<String>, fix: impl Into<String>) {
+        let line = at.map(|span| 1 + self.text.as_bytes().iter().take(span.start).filter(|b| **b == b'\n').count());
+        self.problems.push(Problem { line, what: what.into(), fix: fix.into() });
+    }
+
+    fn config(&mut self, raw: RawConfig, folder: &Path) -> Option<Config> {
+        let RawConfig { data_dir, s3_endpoint, default_policy, policy } = raw;
+        let data_dir = self.data_dir(data_dir, folder);
+        let endpoint = self.endpoint(s3_endpoint.map(Spanned::into_inner).unwrap_or_default());
+        let default_policy = match default_policy.map(parts) {
+            None => Some(Some(Terms::default())),
+            Some((_, OrOff::Off)) => Some(None),
+            Some((_, OrOff::Table(terms))) => self.terms(terms).map(Some),
+            Some((at, OrOff::Word(word))) => {
+                self.wrong(
+                    Some(at),
+                    format!("default_policy = \"{word}\" has no meaning"),
+                    "write a section, or \"off\"",
+                );
+                None
+            }
+        };
+        let policies: Vec<Option<Placed>> = policy.into_iter().map(|raw| self.policy(raw)).collect();
+        let known: Vec<&Placed> = policies.iter().flatten().collect();
+        self.names(&known);
+        self.destinations(&known, data_dir.as_deref());
+        let policies = policies.into_iter().map(|placed| placed.map(|placed| placed.policy)).collect::<Option<_>>()?;
+        Some(Config { data_dir: data_dir?, endpoint: endpoint?, policies, default_policy: default_policy? })
+    }
+
+    fn data_dir(&mut self, raw: Option<Spanned<String>>, folder: &Path) -> Option<PathBuf> {
+        let Some((at, text)) = raw.map(parts) else { return Some(folder.join(DATA_DIR)) };
+        if text.is_empty() || text.starts_with('~') {
+            self.wrong(
+                Some(at),
+                format!("data_dir = \"{text}\" is no folder"),
+                "write a path; `~` is not expanded here",
+            );
+            return None;
+        }
+        Some(folder.join(text))
+    }
+
+    fn endpoint(&mut self, raw: RawEndpoint) -> Option<Endpoint> {
+        let RawEndpoint { listen, allow_remote } = raw;
+        let allow_remote = allow_remote.unwrap_or(false);
+        let Some((at, text)) = listen.map(parts) else { return Some(Endpoint { listen: LISTEN, allow_remote }) };
+        let Ok(listen) = text.parse::<std::net::SocketAddr>() else {
+            self.wrong(
+                Some(at),
+                format!("listen = \"{text}\" is no address with a port"),
+                "write numbers: \"127.0.0.1:9000\" or \"[::1]:9000\"",
+            );
+            return None;
+        };
+        if !listen.ip().is_loopback() && !allow_remote {
+            self.wrong(
+                Some(at),
+                format!("listen = \"{text}\" can be reached from other machines, and the endpoint speaks plain HTTP"),
+                "write \"127.0.0.1:9000\"; or, if it is meant, add `allow_remote = true`",
+            );
+        }
+        Some(Endpoint { listen, allow_remote })
+    }
+
+    fn policy(&mut self, raw: Spanned<RawPolicy>) -> Option<Placed> {
+        let (section, raw) = parts(raw);
+        let RawPolicy { name, source, destination, mode, keep, protect_for, grace, clean, breaker } = raw;
+        let name = self.needed(&section, "name", "name = \"documents\"", name);
+        let source = self.needed(&section, "source", "source = \"local://documents\"", source);
+        let destination =
+            self.needed(&section, "destination", "destination = \"local://documents-copies\"", destination);
+        let mode = self.mode(mode);
+        if mode == Some(Mode::Mirror) {
+            let spans = [
+                ("keep", keep.as_ref().map(Spanned::span)),
+                ("protect_for", protect_for.as_ref().map(Spanned::span)),
+                ("grace", grace.as_ref().map(Spanned::span)),
+                ("clean", clean.as_ref().map(Spanned::span)),
+            ];
+            for (key, at) in spans.into_iter().filter(|(_, at)| at.is_some()) {
+                let what = format!("a mirror has no history, so `{key}` has no meaning");
+                self.wrong(at, what, format!("remove `{key}`, or write mode = \"copies\""));
+            }
+        }
+        let terms = match mode {
+            Some(Mode::Mirror) => self.breaker(breaker).map(Terms::mirror),
+            Some(Mode::Copies) | None => self.terms(RawTerms { keep, protect_for, grace, clean, breaker }),
+        };
+        let name = name.and_then(|(at, text)| Some((at.clone(), self.name(at, text)?)));
+        let source = source.and_then(|(at, text)| self.location(at, location::parse_source(&text)));
+        let destination = destination
+            .and_then(|(at, text)| Some((at.clone(), self.location(at, location::parse_destination(&text))?)));
+        let ((name_at, name), (destination_at, destination)) = (name?, destination?);
+        let policy = PolicyConfig { name, source: source?, destination, mode: mode?, terms: terms? };
+        Some(Placed { policy, name_at, destination_at })
+    }
+
+    fn needed<T>(
+        &mut self,
+        section: &Range<usize>,
+        key: &str,
+        example: &str,
+        raw: Option<Spanned<T>>,
+    ) -> Option<(Range<usize>, T)> {
+        if raw.is_none() {
+            self.wrong(Some(section.clone()), format!("a policy lacks its `{key}`"), format!("add {example}"));
+        }
+        raw.map(parts)
+    }
+
+    fn name(&mut self, at: Range<usize>, name: String) -> Option<PolicyName> {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+        let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if !begins || name.len() > 63 || !name.chars().all(legal) {
+            self.wrong(
+                Some(at),
+                format!("`{name}` is no name for a policy: files are named after it"),
+                "1 to 63 of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or digit",
+            );
+            return None;
+        }
+        Some(PolicyName(name))
+    }
+
+    fn mode(&mut self, raw: Option<Spanned<String>>) -> Option<Mode> {
+        match raw.map(parts) {
+            None => Some(Mode::Copies),
+            Some((_, word)) if word == "copies" => Some(Mode::Copies),
+            Some((_, word)) if word == "mirror" => Some(Mode::Mirror),
+            Some((at, word)) => {
+                self.wrong(Some(at), format!("mode = \"{word}\" is unknown"), "write \"copies\" or \"mirror\"");
+                None
+            }
+        }
+    }
+
+    fn location<T>(&mut self, at: Range<usize>, read: Result<T, Wrong>) -> Option<T> {
+        read.map_err(|(what, fix)| self.wrong(Some(at), what, fix)).ok()
+    }
+
+    fn terms(&mut self, raw: RawTerms) -> Option<Terms> {
+        let RawTerms { keep, protect_for, grace, clean, breaker } = raw;
+        let default = Terms::default();
+        let protect_at = protect_for.as_ref().or(grace.as_ref()).map(Spanned::span);
+        let keep = keep.map_or(Some(default.keep), |raw| self.keep(raw));
+        let protect_for = protect_for.map_or(Some(default.protect_for), |raw| self.span("protect_for", raw));
+        let grace = grace.map_or(Some(default.grace), |raw| self.span("grace", raw));
+        let clean = clean.map_or(Some(default.clean), |raw| self.schedule(raw));
+        let breaker = self.breaker(breaker);
+        let (protect_for, grace) = (protect_for?, grace?);
+        if protect_for > grace {
+            let (long, short) = (format_span(protect_for), format_span(grace));
+            self.wrong(
+                protect_at,
+                format!(
+                    "protect_for (\"{long}\") is longer than grace (\"{short}\"): the copies of a deleted object would be \
+                     due and protected at once, and `grace` would not say when they go"
+                ),
+                format!("make grace at least \"{long}\", or protect_for at most \"{short}\""),
+            );
+        }
+        Some(Terms { keep: keep?, protect_for, grace, clean: clean?, breaker: breaker? })
+    }
+
+    fn keep(&mut self, raw: Spanned<RawKeep>) -> Option<Keep> {
+        let (at, raw) = parts(raw);
+        let keep = match raw {
+            RawKeep::Last(n) => Keep::last(self.count("keep", at.clone(), n)?),
+            RawKeep::Rules(rules) => {
+                let RawKeepRules { last, within, hourly, daily, weekly, monthly, yearly } = *rules;
+                let counts = [
+                    ("last", last),
+                    ("hourly", hourly),
+                    ("daily", daily),
+                    ("weekly", weekly),
+                    ("monthly", monthly),
+                    ("yearly", yearly),
+                ];
+                let [last, hourly, daily, weekly, monthly, yearly] =
+                    counts.map(|(name, raw)| raw.map_or(Some(0), |raw| self.count(name, raw.span(), raw.into_inner())));
+                let within = within.map_or(Some(None), |raw| self.span("within", raw).map(Some));
+                Keep {
+                    last: last?,
+                    within: within?,
+                    hourly: hourly?,
+                    daily: daily?,
+                    weekly: weekly?,
+                    monthly: monthly?,
+                    yearly: yearly?,
+                }
+            }
+        };
+        if keep.is_empty() {
+            self.wrong(Some(at), "this `keep` keeps nothing", "write keep = 1 or more, such as keep = 3");
+            return None;
+        }
+        Some(Keep { within: keep.within.filter(|span| *span > SpanMs::ZERO), ..keep })
+    }
+
+    fn count(&mut self, name: &str, at: Range<usize>, n: i64) -> Option<u32> {
+        u32::try_from(n)
+            .map_err(|_| self.wrong(Some(at), format!("{name} = {n} is no number of copies"), "write 1 to 4294967295"))
+            .ok()
+    }
+
+    fn span(&mut self, name: &str, raw: Spanned<RawSpan>) -> Option<SpanMs> {
+        let (at, RawSpan(text)) = parts(raw);
+        let parsed = parse_span(&text);
+        if parsed.is_none() {
+            let what = match text.parse::<f64>() {
+                Ok(_) => format!("{name} = {text} has no unit"),
+                Err(_) => format!("{name} = \"{text}\" is no span of time"),
+            };
+            self.wrong(Some(at), what, format!("a whole number and a unit, in quotes: {}", span::EXAMPLES));
+        }
+        parsed
+    }
+
+    fn schedule(&mut self, raw: Spanned<String>) -> Option<Schedule> {
+        let (at, text) = parts(raw);
+        Schedule::parse(&text)
+            .map_err(|why| {
+                let what = format!("clean = \"{text}\" is no schedule: {why}");
+                self.wrong(Some(at), what, format!("such as {}", schedule::EXAMPLES));
+            })
+            .ok()
+    }
+
+    /// `Some(None)`: off.
+    fn breaker(&mut self, raw: Option<Spanned<OrOff<RawBreaker>>>) -> Option<Option<BreakerRule>> {
+        let default = Terms::default_breaker();
+        let (at, raw) = match raw.map(parts) {
+            None => return Some(Some(default)),
+            Some((_, OrOff::Off)) => return Some(None),
+            Some((at, OrOff::Table(raw))) => (at, raw),
+            Some((at, OrOff::Word(word))) => {
+                let fix = "write \"off\", or { window = \"1h\", deletes = 5, share = 0.2 }";
+                self.wrong(Some(at), format!("breaker = \"{word}\" has no meaning"), fix);
+                return None;
+            }
+        };
+        let RawBreaker { window, deletes, share } = raw;
+        let window_at = window.as_ref().map_or(at.clone(), Spanned::span);
+        let window = window.map_or(Some(default.window), |raw| self.span("window", raw));
+        if let Some(window) = window.filter(|window| *window == SpanMs::ZERO || *window > TOMBSTONE_TTL) {
+            let what = format!("a window of \"{}\" cannot be watched", format_span(window));
+            let fix = format!("write more than \"0s\" and at most \"{}\"", format_span(TOMBSTONE_TTL));
+            self.wrong(Some(window_at), what, fix);
+        }
+        let deletes = match deletes.map(parts) {
+            None => Some(default.deletes),
+            Some((at, n)) => u64::try_from(n)
+                .map_err(|_| self.wrong(Some(at), format!("deletes = {n} is no number of removals"), "write 0 or more"))
+                .ok(),
+        };
+        let (share_at, share) = share.map_or((at, default.share), parts);
+        if !(0.0..1.0).contains(&share) {
+            let fix = "write a part of all objects, from 0.0 to below 1.0, such as 0.2; or breaker = \"off\"";
+            self.wrong(Some(share_at), format!("share = {share} is no part of all objects that can be exceeded"), fix);
+        }
+        Some(Some(BreakerRule { window: window?, deletes: deletes?, share }))
+    }
+
+    fn names(&mut self, policies: &[&Placed]) {
+        for (place, later) in policies.iter().enumerate() {
+            if policies[..place].iter().any(|earlier| earlier.policy.name == later.policy.name) {
+                let what = format!("two policies are called `{}`", later.policy.name);
+                self.wrong(Some(later.name_at.clone()), what, "give each its own name");
+            }
+        }
+    }
+
+    fn destinations(&mut self, policies: &[&Placed], data_dir: Option<&Path>) {
+        let data_dir = data_dir.and_then(|path| std::path::absolute(path).ok());
+        for (place, placed) in policies.iter().enumerate() {
+            let PolicyConfig { name, source, destination, .. } = &placed.policy;
+            let at = Some(placed.destination_at.clone());
+            let own = "every policy needs a destination of its own";
+            if let Some(earlier) = policies[..place].iter().find(|p| overlap(&p.policy.destination, destination)) {
+                let (other, theirs) = (&earlier.policy.name, &earlier.policy.destination);
+                self.wrong(
+                    at.clone(),
+                    format!("{destination} overlaps {theirs}, where policy `{other}` copies to"),
+                    own,
+                );
+            }
+            match destination {
+                Destination::Bucket(bucket) if *bucket == source.bucket => {
+                    let what = format!("policy `{name}` copies {source} into itself: every copy would make another");
+                    self.wrong(at, what, format!("write another bucket: \"local://{bucket}-copies\""));
+                }
+                Destination::Bucket(bucket) => {
+                    if let Some(other) = policies.iter().find(|other| other.policy.source.bucket == *bucket) {
+                        let what = format!("{destination} is the source of policy `{}`", other.policy.name);
+                        self.wrong(at, what, format!("{own}, which no client writes"));
+                    }
+                }
+                Destination::Folder(folder) => {
+                    if data_dir.as_ref().is_some_and(|data| nested(data, folder)) {
+                        let what = format!("{destination} and data_dir lie inside each other");
+                        self.wrong(at, what, "write a folder elsewhere, better on another disk");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Terms {
+    /// A mirror has no history: only the breaker counts.
+    fn mirror(breaker: Option<BreakerRule>) -> Terms {
+        Terms { keep: Keep::last(1), grace: SpanMs::ZERO, breaker, ..Terms::default() }
+    }
+}
+
+fn overlap(a: &Destination, b: &Destination) -> bool {
+    match (a, b) {
+        (Destination::Folder(a), Destination::Folder(b)) => nested(a, b),
+        _ => a == b,
+    }
+}
+
+fn nested(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+fn parts<T>(spanned: Spanned<T>) -> (Range<usize>, T) {
+    (spanned.span(), spanned.into_inner())
+}

@@ -1,0 +1,50 @@
+//! What `config check` warns of: allowed, and probably not meant.
+
+use super::{Config, Terms};
+use crate::policy::Mode;
+use lifecycle::keep::Keep;
+use lifecycle::time::SpanMs;
+
+const DAY: SpanMs = SpanMs::days(1);
+
+pub(super) fn of(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !config.endpoint.listen.ip().is_loopback() {
+        warnings.push(format!(
+            "s3_endpoint: {} is reached from other machines over plain HTTP: put a proxy with TLS in front",
+            config.endpoint.listen
+        ));
+    }
+    if config.policies.is_empty() && config.default_policy.is_none() {
+        warnings.push("there is no policy and the default policy is off: nothing is protected".to_owned());
+    }
+    for policy in &config.policies {
+        of_terms(&format!("policy `{}`", policy.name), policy.mode, &policy.terms, &mut warnings);
+    }
+    if let Some(terms) = &config.default_policy {
+        of_terms("default_policy", Mode::Copies, terms, &mut warnings);
+    }
+    warnings
+}
+
+fn of_terms(whose: &str, mode: Mode, terms: &Terms, warnings: &mut Vec<String>) {
+    let Terms { keep, protect_for, grace, clean: _, breaker } = terms;
+    if breaker.is_none() {
+        warnings.push(match mode {
+            Mode::Copies => format!("{whose}: without a breaker a mass deletion is final once the grace is over"),
+            Mode::Mirror => format!("{whose}: without a breaker a mass deletion is mirrored at once"),
+        });
+    }
+    if mode == Mode::Mirror {
+        return;
+    }
+    if *grace < DAY {
+        warnings.push(format!(
+            "{whose}: a grace of {grace} is below a day: what is deleted by mistake is gone before anyone notices"
+        ));
+    }
+    if *keep == Keep::last(1) && *protect_for == SpanMs::ZERO {
+        warnings
+            .push(format!("{whose}: keep = 1 without protect_for: one overwrite, and the content before it is gone"));
+    }
+}
