@@ -1,0 +1,156 @@
+//! One bucket, as clients see it: the operations that the S3 endpoint offers.
+//!
+//! Place: between the endpoint and the store's parts (`read.rs`, `write.rs`, `copy.rs`, `multipart.rs`). Every method that
+//! writes refuses a destination ([`StoreError::ReadOnly`]): whoever can write a source cannot destroy its copies. The
+//! engine's own handles are made in `ports.rs`. Laws: I5 (by role), I8 (a write returns after its event is durable).
+//!
+//! Every write, once its body has arrived, runs to its end even if the caller's future is dropped meanwhile.
+
+use super::Store;
+use super::error::{StoreError, StoreResult};
+use super::types::{
+    BucketInfo, CompleteExpectation, CompletePart, CopySpec, DeleteItem, Deleted, Found, ListPage, ListRequest,
+    ObjectInfo, PartInfo, PartPage, PutRequest, ReadRange, UploadId, UploadPage,
+};
+use engine::error::{ErrorKind, PortError};
+use engine::ports::objects::{Attributes, ByteStream};
+use lifecycle::ids::{ETag, ObjectKey, VersionId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A bucket. Cheap to clone.
+#[derive(Clone)]
+pub struct Bucket {
+    pub(super) store: Arc<Store>,
+    pub(super) info: Arc<BucketInfo>,
+}
+
+impl Bucket {
+    /// Name, role, folder.
+    pub fn info(&self) -> &BucketInfo {
+        &self.info
+    }
+
+    /// What the object is; `None` when it is definitely absent. `version`: a version that is still kept (source buckets).
+    pub async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> StoreResult<Option<ObjectInfo>> {
+        soon((key, version))
+    }
+
+    /// The object and its bytes. [`StoreError::RangeNotSatisfiable`] when the range begins beyond the end.
+    pub async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        range: ReadRange,
+    ) -> StoreResult<Option<Found>> {
+        soon((key, version, range))
+    }
+
+    /// One page of a listing, in O(page), however many keys a common prefix stands for.
+    pub async fn list(&self, request: &ListRequest) -> StoreResult<ListPage> {
+        soon(request)
+    }
+
+    /// Writes an object. A body that ends in an error, or that the check refuses, leaves nothing: no object, no event.
+    /// Returns when bytes, row and event are durable. [`StoreError::PreconditionFailed`] when `onto` does not hold.
+    pub async fn put(&self, request: PutRequest, body: ByteStream) -> StoreResult<ObjectInfo> {
+        self.writable()?;
+        soon((request.key, body.size_hint()))
+    }
+
+    /// Copies an object from `source` (this bucket or another) into this one.
+    /// [`StoreError::NoSuchKey`], [`StoreError::SourceChanged`], [`StoreError::PreconditionFailed`].
+    pub async fn copy_from(&self, source: &Bucket, spec: &CopySpec) -> StoreResult<ObjectInfo> {
+        self.writable()?;
+        soon((source, spec))
+    }
+
+    /// Deletes an object. [`StoreError::PreconditionFailed`] when it is there with another tag than asked for.
+    pub async fn delete(&self, item: &DeleteItem) -> StoreResult<Deleted> {
+        self.writable()?;
+        soon(item)
+    }
+
+    /// Deletes up to 1,000 objects in one transaction; one result each, in the order asked.
+    pub async fn delete_many(&self, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<Deleted>>> {
+        self.writable()?;
+        soon(items)
+    }
+
+    /// Replaces the tags of the current version (an empty map deletes them). Makes no event, as in S3.
+    /// [`StoreError::NoSuchKey`]. Reading tags is [`Bucket::head`].
+    pub async fn set_tags(&self, key: &ObjectKey, tags: BTreeMap<String, String>) -> StoreResult<()> {
+        self.writable()?;
+        soon((key, tags))
+    }
+
+    /// Begins a multipart upload.
+    pub async fn create_upload(&self, key: &ObjectKey, attributes: Attributes) -> StoreResult<UploadId> {
+        self.writable()?;
+        soon((key, attributes))
+    }
+
+    /// Stores one part (1 to 10,000), replacing an earlier one of that number. Durable when it returns.
+    pub async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        number: u32,
+        check: Option<Box<dyn super::types::BodyCheck>>,
+        body: ByteStream,
+    ) -> StoreResult<PartInfo> {
+        self.writable()?;
+        soon((key, upload, number, check.is_some(), body.size_hint()))
+    }
+
+    /// The parts of an upload with numbers above `after`.
+    pub async fn parts(&self, key: &ObjectKey, upload: &UploadId, after: u32, limit: usize) -> StoreResult<PartPage> {
+        soon((key, upload, after, limit))
+    }
+
+    /// The object made of these parts, in one step. Its tag is `"<md5 of the parts' md5s>-<number of parts>"`.
+    pub async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[CompletePart],
+        onto: engine::ports::objects::Onto,
+        expected: CompleteExpectation,
+    ) -> StoreResult<ObjectInfo> {
+        self.writable()?;
+        soon((key, upload, parts, onto, expected))
+    }
+
+    /// Forgets an upload and its parts.
+    pub async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> StoreResult<()> {
+        self.writable()?;
+        soon((key, upload))
+    }
+
+    /// Uploads under `prefix`, by key and id, after that key (and, of that key, after that id).
+    pub async fn uploads(
+        &self,
+        prefix: &str,
+        after: Option<(&str, Option<&UploadId>)>,
+        limit: usize,
+    ) -> StoreResult<UploadPage> {
+        soon((prefix, after, limit))
+    }
+
+    /// Tag of the empty object, for callers that need one.
+    #[doc(hidden)]
+    pub fn empty_tag() -> ETag {
+        ETag::from("d41d8cd98f00b204e9800998ecf8427e")
+    }
+
+    fn writable(&self) -> StoreResult<()> {
+        match self.info.role {
+            super::types::Role::Source => Ok(()),
+            super::types::Role::Destination => Err(StoreError::ReadOnly(self.info.name.to_string())),
+        }
+    }
+}
+
+fn soon<A, T>(_: A) -> StoreResult<T> {
+    Err(PortError::new("use bucket store", "", ErrorKind::Unsupported).into())
+}
