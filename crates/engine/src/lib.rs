@@ -5,6 +5,7 @@
 //! an event says happens next: it notes the event's fact, then settles the key (`docs/invariants.md`).
 
 pub mod config;
+pub mod driver;
 pub mod error;
 pub mod flows;
 pub mod limits;

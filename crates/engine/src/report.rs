@@ -21,6 +21,8 @@ pub struct Report {
     pub operation: String,
     /// What was done: how many of what, by a stable word (`purged`, `restored`, `skipped-same`, `bytes` …).
     pub counts: BTreeMap<&'static str, u64>,
+    /// What was done, item by item, where a person asks for items; the first [`REPORT_ITEMS`].
+    pub done: Vec<Item>,
     /// What was left alone on purpose, with the reason; the first [`REPORT_ITEMS`].
     pub skipped: Vec<Item>,
     /// What failed; the first [`REPORT_ITEMS`].
@@ -62,6 +64,14 @@ impl Report {
         self.fail(object, chain(error));
     }
 
+    /// Notes what was done.
+    pub fn done(&mut self, what: &'static str, object: impl ToString, how: impl ToString) {
+        self.count(what, 1);
+        if self.done.len() < REPORT_ITEMS {
+            self.done.push(Item { object: object.to_string(), why: how.to_string() });
+        }
+    }
+
     /// Notes what was left alone.
     pub fn skip(&mut self, what: &'static str, object: impl ToString, why: impl ToString) {
         self.count(what, 1);
@@ -78,6 +88,8 @@ impl Report {
         self.failures += other.failures;
         self.failed.extend(other.failed);
         self.failed.truncate(REPORT_ITEMS);
+        self.done.extend(other.done);
+        self.done.truncate(REPORT_ITEMS);
         self.skipped.extend(other.skipped);
         self.skipped.truncate(REPORT_ITEMS);
         self.notes.extend(other.notes);

@@ -1,7 +1,7 @@
 //! Which copy a restore takes.
 
 use crate::ids::CopyKey;
-use crate::row::{CopyRow, CopyState};
+use crate::row::{self, CopyRow, CopyState};
 use crate::time::UnixMs;
 
 /// What the user asks for.
@@ -35,10 +35,7 @@ pub enum Selection<'a> {
 /// retention has thinned out the version that was current at T, that is the next older one: the nearest that is left.
 pub fn select<'a>(rows: &'a [CopyRow], wanted: &Wanted) -> Selection<'a> {
     let mut newest_first: Vec<&CopyRow> = rows.iter().collect();
-    newest_first.sort_by(|a, b| {
-        let by_order = b.order.partial_cmp(&a.order).unwrap_or_else(|| b.created_at.cmp(&a.created_at));
-        by_order.then_with(|| b.copy_key.cmp(&a.copy_key))
-    });
+    newest_first.sort_by(|a, b| row::newest_first(a, b));
     match wanted {
         Wanted::Newest => {}
         Wanted::Copy(copy_key) => newest_first.retain(|row| row.copy_key == *copy_key),

@@ -4,6 +4,7 @@ use crate::event::Version;
 use crate::ids::{Checksum, CopyKey, ETag, Rev, VersionId};
 use crate::order::{Basis, Order};
 use crate::time::UnixMs;
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -197,6 +198,13 @@ impl Partition {
         let rows = self.rows.iter().map(|row| row.order);
         rows.chain(self.tombstone.map(|tombstone| tombstone.order)).reduce(newer)
     }
+}
+
+/// Sorts rows of one partition (in one basis) by order, the newest first; rows of different bases, which only a partition
+/// that was not normalised can hold, by creation.
+pub fn newest_first(a: &CopyRow, b: &CopyRow) -> Ordering {
+    let by_order = b.order.partial_cmp(&a.order).unwrap_or_else(|| b.created_at.cmp(&a.created_at));
+    by_order.then_with(|| b.copy_key.cmp(&a.copy_key))
 }
 
 /// The greater of two orders of one basis.

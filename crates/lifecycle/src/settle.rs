@@ -11,7 +11,7 @@ use crate::ids::{CopyKey, Rev};
 use crate::keep::Standing;
 use crate::order::{Basis, Order};
 use crate::policy::Rules;
-use crate::row::{CopyRow, CopyState, Partition, Reason, Tombstone, newer};
+use crate::row::{CopyRow, CopyState, Partition, Reason, Tombstone, newer, newest_first};
 use crate::time::UnixMs;
 use std::cmp::Ordering;
 
@@ -167,11 +167,6 @@ fn pin<'a>(partition: &'a Partition, look: Option<&Look>) -> Option<&'a CopyRow>
     let Some(Look::Present(current)) = look else { return None };
     let matching = partition.rows.iter().filter(|row| row.is_active() && row.matches(&current.version));
     matching.min_by(|a, b| newest_first(a, b))
-}
-
-fn newest_first(a: &CopyRow, b: &CopyRow) -> Ordering {
-    let by_order = b.order.partial_cmp(&a.order).expect("a partition is in one basis");
-    by_order.then_with(|| b.copy_key.cmp(&a.copy_key))
 }
 
 /// The verdicts over one partition, each with its reason. With a look they are judged against the current content.

@@ -1,7 +1,11 @@
 //! Steps that several flows share.
 
 pub mod adopt;
+pub mod by_original;
 pub mod copy_rows;
 pub mod journal_lines;
+pub mod keys;
 pub mod look;
 pub mod purge;
+pub mod put_back;
+pub mod verify;

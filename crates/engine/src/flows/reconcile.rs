@@ -1,0 +1,346 @@
+//! Reconcile: compares the source's listing, the destination's listing and the catalog, key by key, in bounded memory.
+//! Differences are hints (guard 8): bytes without a row are adopted, rows without bytes disowned, and every key that
+//! differs, floats or was touched is settled with a look, by the same code that handles events.
+//!
+//! It is what repairs crashes that nobody redelivers (guard 11), and what rebuilds a catalog from the destination alone.
+//! It runs at start-up, on schedule, and on command; a crash leaves the rest for the next run. Laws: I2, I9, I11, V8: a
+//! listing that fails ends the run, it is never read as "nothing is there".
+
+use crate::error::{FlowResult, PortResult};
+use crate::flows::mirror::mirror;
+use crate::flows::settle::settle;
+use crate::limits::{HANDLER_DEADLINE, LIST_PAGE};
+use crate::policy::{Mode, Policy};
+use crate::ports::catalog::{RowChange, RowId, RowSet, StateChange};
+use crate::ports::objects::{Listed, ObjectRead};
+use crate::ports::progress::Progress;
+use crate::report::{Report, chain};
+use crate::steps::adopt::adopt;
+use crate::steps::by_original::{ByOriginal, Collect, ListedCopy};
+use crate::steps::keys::{Keys, original_of};
+use lifecycle::copy_key::parse;
+use lifecycle::guards::Guard;
+use lifecycle::ids::{CopyKey, ObjectKey};
+use lifecycle::row::{CopyRow, Partition, Reason};
+use lifecycle::settle::{Ask, Step, Verdicts, next_step};
+use lifecycle::time::UnixMs;
+use std::collections::VecDeque;
+use tokio_util::sync::CancellationToken;
+
+/// Objects of ours in a destination that are no copies.
+pub const RESERVED_PREFIX: &str = ".afterimage/";
+
+/// Which bytes without a row may be adopted: those that no handler can still be at work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphans {
+    /// Older than a handler's deadline.
+    PastDeadline,
+    /// Written before then: this process is the only handler, and started then.
+    Before(UnixMs),
+}
+
+/// Reconciles one policy. Counts `keys`, `differences`, `adopted`, `bytes-missing`, `settled`, `young` (bytes that a
+/// handler may still be at work on), `unexplained` (objects that are no copies), and `gap`: differences that are left.
+pub async fn reconcile(
+    policy: &Policy,
+    orphans: Orphans,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> FlowResult<Report> {
+    let mut report = Report::of("reconcile");
+    for what in ["keys", "differences", "gap"] {
+        report.count(what, 0);
+    }
+    let adopt_before = match orphans {
+        Orphans::PastDeadline => policy.clock.now().minus(HANDLER_DEADLINE),
+        Orphans::Before(moment) => moment,
+    };
+    match policy.mode {
+        Mode::Copies => {
+            let mut run = Run { policy, adopt_before, report: &mut report };
+            run.copies(progress, cancel).await?;
+        }
+        Mode::Mirror => mirrored(policy, &mut report, progress, cancel).await?,
+    }
+    if !report.cancelled {
+        let gap = report.counted("gap");
+        policy.catalog.set_state(StateChange::Reconciled(policy.clock.now(), gap)).await?;
+    }
+    Ok(report)
+}
+
+/// A listing, read page by page, of which the next item can be seen.
+struct Listing<'a> {
+    bucket: &'a dyn ObjectRead,
+    prefix: &'a str,
+    page: VecDeque<Listed>,
+    after: Option<ObjectKey>,
+    done: bool,
+}
+
+impl<'a> Listing<'a> {
+    fn of(bucket: &'a dyn ObjectRead, prefix: &'a str) -> Listing<'a> {
+        Listing { bucket, prefix, page: VecDeque::new(), after: None, done: false }
+    }
+
+    async fn peek(&mut self) -> PortResult<Option<&Listed>> {
+        while self.page.is_empty() && !self.done {
+            let page = self.bucket.list(self.prefix, self.after.as_ref(), LIST_PAGE).await?;
+            self.done = page.next.is_none();
+            self.after = page.next;
+            self.page.extend(page.items);
+        }
+        Ok(self.page.front())
+    }
+
+    /// The item of that key, if it comes next.
+    async fn take(&mut self, key: &ObjectKey) -> PortResult<Option<Listed>> {
+        let is_next = self.peek().await?.is_some_and(|listed| listed.key == *key);
+        Ok(if is_next { self.page.pop_front() } else { None })
+    }
+}
+
+/// The catalog's keys, of which the next can be seen; none where the catalog cannot list.
+struct CatalogListing<'a> {
+    keys: Option<Keys<'a>>,
+    page: VecDeque<ObjectKey>,
+}
+
+impl<'a> CatalogListing<'a> {
+    fn of(policy: &'a Policy) -> CatalogListing<'a> {
+        let keys = policy.keys.is_some().then(|| Keys::under(policy, &policy.source_prefix));
+        CatalogListing { keys, page: VecDeque::new() }
+    }
+
+    async fn peek(&mut self) -> PortResult<Option<&ObjectKey>> {
+        while self.page.is_empty() {
+            let Some(keys) = &mut self.keys else { break };
+            match keys.next().await? {
+                Some(page) => self.page.extend(page),
+                None => self.keys = None,
+            }
+        }
+        Ok(self.page.front())
+    }
+
+    async fn drop_if(&mut self, key: &ObjectKey) -> PortResult<()> {
+        if self.peek().await? == Some(key) {
+            self.page.pop_front();
+        }
+        Ok(())
+    }
+}
+
+struct Run<'a> {
+    policy: &'a Policy,
+    adopt_before: UnixMs,
+    report: &'a mut Report,
+}
+
+impl Run<'_> {
+    /// Walks over the three listings together, in the order of the original keys.
+    async fn copies(&mut self, progress: &dyn Progress, cancel: &CancellationToken) -> FlowResult<()> {
+        let policy = self.policy;
+        let mut copies = self.sorted_copies(progress, cancel).await?;
+        let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
+        let mut catalog = CatalogListing::of(policy);
+        while !self.stopped(cancel) {
+            let next = [source.peek().await?.map(|listed| &listed.key), catalog.peek().await?]
+                .into_iter()
+                .flatten()
+                .min()
+                .cloned();
+            let Some(key) = [next, copies.peek()?].into_iter().flatten().min() else { break };
+            let listed = source.take(&key).await?;
+            let bytes = copies.take(&key)?;
+            catalog.drop_if(&key).await?;
+            if let Err(error) = self.key(&key, listed.as_ref(), &bytes).await {
+                self.report.count("gap", 1);
+                self.report.fail(&key, chain(&error));
+            }
+            self.report.count("keys", 1);
+            progress.at(self.report.counted("keys"), None, "keys");
+        }
+        Ok(())
+    }
+
+    /// Reads the destination's listing and sorts it by original.
+    async fn sorted_copies(&mut self, progress: &dyn Progress, cancel: &CancellationToken) -> PortResult<ByOriginal> {
+        let mut copies = Collect::new();
+        let mut after = None;
+        let mut read = 0;
+        loop {
+            let page = self.policy.destination.list("", after.as_ref(), LIST_PAGE).await?;
+            for listed in page.items {
+                self.collect(listed, &mut copies).await?;
+                read += 1;
+            }
+            progress.at(read, None, "copies listed");
+            after = page.next;
+            if after.is_none() || cancel.is_cancelled() {
+                return copies.sorted();
+            }
+        }
+    }
+
+    async fn collect(&mut self, listed: Listed, copies: &mut Collect) -> PortResult<()> {
+        if listed.key.as_str().starts_with(RESERVED_PREFIX) && parse(&listed.key).is_none() {
+            return Ok(());
+        }
+        match original_of(self.policy, &listed.key).await? {
+            Some(original) if original.as_str().starts_with(&self.policy.source_prefix) => {
+                copies.add(ListedCopy { original, copy: listed.key, written_at: listed.last_modified })
+            }
+            _ => {
+                let why = "it is in the destination, but no copy of this policy's; it is left alone";
+                self.report.skip("unexplained", &listed.key, why);
+                Ok(())
+            }
+        }
+    }
+
+    fn stopped(&mut self, cancel: &CancellationToken) -> bool {
+        if cancel.is_cancelled() {
+            self.report.cancelled = true;
+            self.report
+                .notes
+                .push("stopped before the end: nothing is half done, the next run goes over all again".to_owned());
+        }
+        cancel.is_cancelled()
+    }
+
+    /// One key: adopt, disown what has no bytes, settle what differs.
+    async fn key(&mut self, key: &ObjectKey, listed: Option<&Listed>, bytes: &[ListedCopy]) -> FlowResult<()> {
+        let policy = self.policy;
+        let partition = policy.catalog.partition(key).await?.in_basis(policy.rules.basis);
+        let mut touched = false;
+        for copy in bytes.iter().filter(|copy| !has_row(&partition, &copy.copy)) {
+            touched |= self.orphan(key, copy).await?;
+        }
+        for row in partition.rows.iter().filter(|row| row.is_active() && !has_bytes(bytes, row)) {
+            touched |= self.without_bytes(key, row).await?;
+        }
+        if !touched && !differs(policy, &partition, listed) {
+            return Ok(());
+        }
+        self.report.count("differences", 1);
+        if !policy.rules.guards.hold(Guard::DifferencesAreHints) {
+            disown_by_snapshot(policy, key, &partition, listed).await?;
+        }
+        if policy.rules.guards.hold(Guard::ReconcileSettles) {
+            settle(policy, key, Ask::BY_LOOK).await?;
+            self.report.count("settled", 1);
+        }
+        Ok(())
+    }
+
+    /// Bytes without a row: adopted, unless a handler may still be at work on them.
+    async fn orphan(&mut self, key: &ObjectKey, copy: &ListedCopy) -> PortResult<bool> {
+        if copy.written_at > self.adopt_before {
+            self.report.count("young", 1);
+            return Ok(false);
+        }
+        let Some(parsed) = parse(&copy.copy) else { return Ok(false) };
+        let Some(there) = self.policy.destination.head(&copy.copy, None).await? else { return Ok(false) };
+        let adopted = adopt(self.policy, key, &CopyKey::of(copy.copy.clone()), &parsed, &there).await?;
+        self.report.count("adopted", u64::from(adopted));
+        Ok(adopted)
+    }
+
+    /// A row whose bytes were not in the listing: two definite 404s, then it is disowned.
+    async fn without_bytes(&mut self, key: &ObjectKey, row: &CopyRow) -> PortResult<bool> {
+        for _ in 0..2 {
+            if self.policy.destination.head(row.copy_key.object(), None).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        let set = RowSet::Disowned { at: self.policy.clock.now(), reason: Reason::BytesMissing, removed_at: None };
+        let id = RowId { original: key.clone(), copy_key: row.copy_key.clone() };
+        let change = RowChange { id, if_rev: row.rev.clone(), set };
+        self.policy.catalog.change(&[change]).await.into_iter().try_for_each(|result| result.map(drop))?;
+        self.report.count("bytes-missing", 1);
+        let why = format!("the bytes of its copy {} were not in the destination", row.copy_key);
+        self.report.notes.push(format!("{key}: {why}"));
+        tracing::warn!(policy = %self.policy.name, %key, copy = %row.copy_key, "a copy's bytes are missing");
+        Ok(true)
+    }
+}
+
+fn has_row(partition: &Partition, copy: &ObjectKey) -> bool {
+    partition.rows.iter().any(|row| row.copy_key.object() == copy)
+}
+
+fn has_bytes(bytes: &[ListedCopy], row: &CopyRow) -> bool {
+    bytes.iter().any(|copy| copy.copy == *row.copy_key.object())
+}
+
+/// Whether the listings and the rows tell different stories, or a row's order cannot be trusted. Only a hint.
+fn differs(policy: &Policy, partition: &Partition, listed: Option<&Listed>) -> bool {
+    let mut active = partition.rows.iter().filter(|row| row.is_active());
+    let story = match listed {
+        Some(listed) => !active.clone().any(|row| row.matches(&listed.version)),
+        None => active.clone().any(|row| row.undeleted_at().is_none()),
+    };
+    let at_rest = Step::Apply(Verdicts::default());
+    story
+        || active.any(|row| row.floating)
+        || next_step(partition, &Ask::BY_FACTS, None, &policy.rules, policy.clock.now()) != at_rest
+}
+
+/// What the code would do without the guard "differences are hints": believe the listing.
+async fn disown_by_snapshot(
+    policy: &Policy,
+    key: &ObjectKey,
+    partition: &Partition,
+    listed: Option<&Listed>,
+) -> PortResult<()> {
+    if listed.is_some() {
+        return Ok(());
+    }
+    let now = policy.clock.now();
+    let set = RowSet::Disowned { at: now, reason: Reason::Absent, removed_at: Some(now) };
+    let active = partition.rows.iter().filter(|row| row.is_active());
+    let changes: Vec<RowChange> = active
+        .map(|row| RowChange {
+            id: RowId { original: key.clone(), copy_key: row.copy_key.clone() },
+            if_rev: row.rev.clone(),
+            set: set.clone(),
+        })
+        .collect();
+    policy.catalog.change(&changes).await.into_iter().try_for_each(|result| result.map(drop))
+}
+
+/// Walks over both listings of a mirror, which sort alike, and makes equal what is not.
+async fn mirrored(
+    policy: &Policy,
+    report: &mut Report,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> FlowResult<()> {
+    let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
+    let mut destination = Listing::of(policy.destination.as_ref(), &policy.source_prefix);
+    loop {
+        if cancel.is_cancelled() {
+            report.cancelled = true;
+            return Ok(());
+        }
+        let heads =
+            [source.peek().await?.map(|listed| &listed.key), destination.peek().await?.map(|listed| &listed.key)];
+        let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(()) };
+        let (here, there) = (source.take(&key).await?, destination.take(&key).await?);
+        report.count("keys", 1);
+        progress.at(report.counted("keys"), None, "keys");
+        let content = |listed: &Listed| (listed.version.etag.clone(), listed.version.size);
+        if here.as_ref().map(content) == there.as_ref().map(content) {
+            continue;
+        }
+        report.count("differences", 1);
+        match mirror(policy, &key).await {
+            Ok(()) => report.count("settled", 1),
+            Err(error) => {
+                report.count("gap", 1);
+                report.fail(&key, chain(&error));
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Undelete: a removed object comes back, and with it the copies that are still there.
+//!
+//! Disowned is terminal for a copy key (V3), so every copy that comes back gets a new one, with a fresh order above all
+//! that is known, and its row says when it was undeleted (guard 9): neither settling, nor `reconcile`, nor the late delete
+//! event takes it away again. Then the newest is put back to the source, if nothing is there.
+//! A crash leaves bytes without rows (adopted by `reconcile`), or rows whose object is not back yet: given again, the
+//! command goes on from there. Laws: I2, I5, I12, V3.
+
+use crate::error::{FlowResult, PortResult};
+use crate::flows::settle::settle;
+use crate::limits::COMMAND_KEYS_IN_FLIGHT;
+use crate::policy::{Mode, Policy};
+use crate::ports::catalog::{IndexQuery, Indexed, StateChange};
+use crate::ports::journal::Action;
+use crate::ports::objects::{Copied, CopyRequest, ObjectWrite, Onto, Written};
+use crate::ports::progress::Progress;
+use crate::report::{Report, chain};
+use crate::steps::copy_rows;
+use crate::steps::journal_lines::{about_copy, about_key};
+use crate::steps::keys::Keys;
+use crate::steps::put_back::put_back;
+use futures_util::{StreamExt, stream};
+use lifecycle::copy_key::{CopyName, Identity};
+use lifecycle::ids::ObjectKey;
+use lifecycle::order::Order;
+use lifecycle::row::{self, CopyRow, CopyState, Origin, Partition};
+use lifecycle::settle::Ask;
+use lifecycle::time::UnixMs;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What to bring back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// One key.
+    Key(ObjectKey),
+    /// Every removed key under a prefix.
+    Prefix(String),
+    /// Everything whose removal was noted since then.
+    Since(UnixMs),
+}
+
+/// How many of a key's copies come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// All that are still there.
+    All,
+    /// The newest.
+    Newest,
+}
+
+/// Brings removed objects back. Counts `undeleted`, `copies`, `skipped-live`, `nothing-left`. After `Since`, the breaker is
+/// released: the removals that tripped it are undone.
+pub async fn undelete(
+    policy: &Policy,
+    what: &Removed,
+    depth: Depth,
+    source: &Arc<dyn ObjectWrite>,
+    who: &str,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> FlowResult<Report> {
+    let mut report = Report::of("undelete");
+    if policy.mode == Mode::Mirror {
+        report.fail(&policy.name, "a mirror keeps no history: nothing can be undeleted from it");
+        return Ok(report);
+    }
+    let one = One { policy, source: source.as_ref(), who, depth };
+    match what {
+        Removed::Key(key) => one.undelete(key, &mut report).await,
+        Removed::Prefix(prefix) => {
+            let mut keys = Keys::under(policy, prefix);
+            while let Some(page) = keys.next().await? {
+                if !one.undelete_all(&page, &mut report, progress, cancel).await {
+                    break;
+                }
+            }
+        }
+        Removed::Since(since) => {
+            let started = policy.clock.now();
+            one.undelete_since(*since, &mut report, progress, cancel).await?;
+            if report.is_success() {
+                let rule = format!("undelete since {since}");
+                policy.journal.append(&[about_key(policy, Action::Release, who, None, &rule)]).await?;
+                policy.catalog.set_state(StateChange::Release(started)).await?;
+            }
+        }
+    }
+    Ok(report)
+}
+
+struct One<'a> {
+    policy: &'a Policy,
+    source: &'a dyn ObjectWrite,
+    who: &'a str,
+    depth: Depth,
+}
+
+impl One<'_> {
+    /// All keys whose tombstones were noted since then.
+    async fn undelete_since(
+        &self,
+        since: UnixMs,
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        let until = UnixMs(i64::MAX);
+        let mut query = IndexQuery { what: Indexed::Removed, from: since, until, after: None, limit: 1_000 };
+        loop {
+            let page = self.policy.catalog.index(&query).await?;
+            let keys: Vec<ObjectKey> = page.items.into_iter().map(|entry| entry.original).collect();
+            query.after = page.next;
+            if !self.undelete_all(&keys, report, progress, cancel).await || query.after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `false`: stop, the command was cancelled.
+    async fn undelete_all(
+        &self,
+        keys: &[ObjectKey],
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> bool {
+        let mut results = stream::iter(keys)
+            .map(|key| async move {
+                let mut report = Report::of("undelete");
+                self.undelete(key, &mut report).await;
+                report
+            })
+            .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
+        while let Some(result) = results.next().await {
+            report.absorb(result);
+            report.count("keys", 1);
+            progress.at(report.counted("keys"), None, "keys");
+            if cancel.is_cancelled() {
+                report.cancelled = true;
+                report.notes.push("stopped: give the same command again to go on".to_owned());
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn undelete(&self, key: &ObjectKey, report: &mut Report) {
+        if let Err(error) = self.try_undelete(key, report).await {
+            report.fail(key, chain(&error));
+        }
+    }
+
+    async fn try_undelete(&self, key: &ObjectKey, report: &mut Report) -> FlowResult<()> {
+        let partition = self.policy.catalog.partition(key).await?.in_basis(self.policy.rules.basis);
+        let active: Vec<&CopyRow> = newest_first(partition.rows.iter().filter(|row| row.is_active()));
+        let newest = if active.is_empty() {
+            match self.bring_back_copies(key, &partition, report).await? {
+                Some(newest) => newest,
+                None => {
+                    report.skip("nothing-left", key, "no copy of it is left");
+                    return Ok(());
+                }
+            }
+        } else if active.iter().all(|row| row.undeleted_at().is_some()) {
+            // An earlier undelete was cut short, or is done: putting back decides.
+            active[0].clone()
+        } else {
+            report.skip("skipped-live", key, "it was not removed: `restore` brings older versions back");
+            return Ok(());
+        };
+        let entry = about_copy(self.policy, Action::Undelete, self.who, key, &newest, "put back");
+        self.policy.journal.append(&[entry]).await?;
+        match put_back(self.policy, &newest, self.source, key, Onto::Nothing).await? {
+            Written::Done(_) => {
+                report.done("undeleted", key, format!("from {}, {} bytes", newest.copy_key, newest.size))
+            }
+            Written::DestinationChanged => {
+                report.skip("skipped-live", key, "an object is there already; it was left alone")
+            }
+        }
+        settle(self.policy, key, Ask::BY_FACTS).await
+    }
+
+    /// Gives the disowned copies new names and rows, oldest first; the newest of the new rows.
+    async fn bring_back_copies(
+        &self,
+        key: &ObjectKey,
+        partition: &Partition,
+        report: &mut Report,
+    ) -> PortResult<Option<CopyRow>> {
+        let waiting = partition.rows.iter().filter(|row| is_waiting(row));
+        let mut copies = newest_first(waiting);
+        if self.depth == Depth::Newest {
+            copies.truncate(1);
+        }
+        let mut order = partition.greatest_order().unwrap_or(Order::lowest(self.policy.rules.basis));
+        let mut newest = None;
+        for row in copies.into_iter().rev() {
+            order = order.next_sub();
+            if let Some(back) = self.bring_back(key, row, order, report).await? {
+                report.count("copies", 1);
+                newest = Some(back);
+            }
+        }
+        Ok(newest)
+    }
+
+    async fn bring_back(
+        &self,
+        key: &ObjectKey,
+        row: &CopyRow,
+        order: Order,
+        report: &mut Report,
+    ) -> PortResult<Option<CopyRow>> {
+        let policy = self.policy;
+        let old = row.copy_key.object();
+        let Some(there) = policy.destination.head(old, None).await? else {
+            report.notes.push(format!("{old}: its bytes are gone already"));
+            return Ok(None);
+        };
+        let name = CopyName {
+            created_at: row.created_at,
+            order,
+            floating: false,
+            origin: Origin::Undelete { at: policy.clock.now() },
+            nonce: Some(policy.nonces.nonce()),
+            identity: Identity::Tag(row.etag.clone()),
+        };
+        let (copy_key, for_source) = copy_rows::request(key, &there.version, &name);
+        let entry = about_copy(policy, Action::Undelete, self.who, key, row, copy_key.as_str());
+        policy.journal.append(&[entry]).await?;
+        // The old copy carries every mark that the new one needs; a longer suffix may cut the key that was whole before.
+        let request = CopyRequest { from: old.clone(), ..for_source };
+        match policy.recopier.copy(&request).await? {
+            Copied::Done(there) => {
+                let mut back = copy_rows::row(copy_key, &name, None, row.etag.clone(), &there);
+                back.removed_at = row.removed_at;
+                copy_rows::put_row(policy, key, &back).await?;
+                Ok(Some(back))
+            }
+            Copied::SourceGone | Copied::SourceChanged | Copied::DestinationChanged => {
+                report.notes.push(format!("{old}: its bytes are gone already"));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Disowned because the object was removed; surplus copies are on their way out.
+fn is_waiting(row: &CopyRow) -> bool {
+    matches!(row.state, CopyState::Disowned { reason, .. } if !reason.is_surplus())
+}
+
+fn newest_first<'a>(rows: impl Iterator<Item = &'a CopyRow>) -> Vec<&'a CopyRow> {
+    let mut rows: Vec<&CopyRow> = rows.collect();
+    rows.sort_by(|a, b| row::newest_first(a, b));
+    rows
+}
