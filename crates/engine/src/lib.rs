@@ -9,6 +9,8 @@ pub mod driver;
 pub mod error;
 pub mod flows;
 pub mod limits;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 pub mod policy;
 pub mod ports;
 pub mod report;
