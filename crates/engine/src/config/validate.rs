@@ -22,8 +22,8 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     let config = match toml::from_str::<RawConfig>(text) {
         Ok(raw) => check.config(raw, file.parent().unwrap_or(Path::new(""))),
         Err(error) => {
-            let fix = fix_for(error.message());
-            check.wrong(error.span(), error.message().to_owned(), fix);
+            let (what, fix) = read_error(error.message());
+            check.wrong(error.span(), what, fix);
             None
         }
     };
@@ -33,20 +33,23 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     }
 }
 
-/// What to write instead of what the TOML reader refused: for an unknown key, the nearest known one.
-fn fix_for(message: &str) -> String {
+/// What the TOML reader refused, and what to write instead; for an unknown key the nearest known one.
+fn read_error(message: &str) -> (String, String) {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let ([unknown, known @ ..], true) = (&quoted[..], message.starts_with("unknown field")) {
-        let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(unknown, name));
-        return match nearest.filter(|name| strsim::damerau_levenshtein(unknown, name) <= unknown.len().div_ceil(2)) {
+        let distance = |name: &&&str| strsim::damerau_levenshtein(unknown, name);
+        let nearest = known.iter().min_by_key(distance).filter(|name| distance(name) <= unknown.len().div_ceil(2));
+        let fix = match nearest {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("remove it; known here: {}", known.join(", ")),
         };
+        return (format!("unknown key `{unknown}`"), fix);
     }
-    if message.contains("expected a sequence") {
-        return "a policy's section begins with two brackets: `[[policy]]`".to_owned();
-    }
-    "`afterimage init` writes a commented example".to_owned()
+    let fix = match message.contains("expected a sequence") {
+        true => "a policy's section begins with two brackets: `[[policy]]`",
+        false => "`afterimage init` writes a commented example",
+    };
+    (message.to_owned(), fix.to_owned())
 }
 
 struct Check<'a> {

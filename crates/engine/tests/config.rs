@@ -1,0 +1,221 @@
+//! The configuration: what is refused and in which words, what the defaults are, and that the effective configuration reads
+//! back to itself.
+
+use engine::config::schedule::Schedule;
+use engine::config::{Config, Destination, Endpoint, PolicyConfig, Source, Terms};
+use engine::policy::Mode;
+use lifecycle::breaker::BreakerRule;
+use lifecycle::ids::PolicyName;
+use lifecycle::keep::Keep;
+use lifecycle::time::SpanMs;
+use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "/etc/afterimage.toml";
+
+/// Messages without the file's name: they begin with the line.
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new(FILE)).map_err(|error| error.to_string().replace("/etc/afterimage.toml:", ""))
+}
+
+/// A sound policy, lines 1 to 4, with more lines.
+fn policy_with(lines: &str) -> String {
+    format!("[[policy]]\nname = \"docs\"\nsource = \"local://docs\"\ndestination = \"local://docs-copies\"\n{lines}\n")
+}
+
+/// Reads cases of the form: input, a line with an arrow, the message; a blank line between cases.
+fn cases(table: &str) -> Vec<(&str, &str)> {
+    let cases = table.trim().split("\n\n").map(|case| case.split_once("\n=>\n").expect("an arrow")).collect::<Vec<_>>();
+    assert!(!cases.is_empty());
+    cases
+}
+
+#[test]
+fn a_bad_line_is_refused_with_its_place_and_the_fix() {
+    for (lines, message) in cases(include_str!("config/bad_lines.txt")) {
+        assert_eq!(parse(&policy_with(lines)).expect_err(lines), message, "{lines}");
+    }
+}
+
+#[test]
+fn bad_names_and_locations_are_refused() {
+    for (places, message) in cases(include_str!("config/bad_places.txt")) {
+        let mut words = places.split_whitespace();
+        let lines = ["name", "source", "destination"]
+            .map(|key| format!("{key} = \"{}\"\n", words.next().expect("three words")));
+        assert_eq!(parse(&format!("[[policy]]\n{}", lines.concat())).expect_err(places), message, "{places}");
+    }
+}
+
+#[test]
+fn bad_files_are_refused() {
+    for (text, message) in cases(include_str!("config/bad_files.txt")) {
+        assert_eq!(parse(text).expect_err(text), message, "{text}");
+    }
+}
+
+#[test]
+fn a_history_and_a_mirror_of_one_bucket_are_two_policies() {
+    let mirror =
+        "[[policy]]\nname = \"dr\"\nsource = \"local://docs\"\ndestination = \"local:///mnt/dr\"\nmode = \"mirror\"";
+    let config = parse(&policy_with(mirror)).expect("sound");
+    assert_eq!(config.policies.iter().map(|policy| policy.mode).collect::<Vec<_>>(), [Mode::Copies, Mode::Mirror]);
+}
+
+#[test]
+fn every_problem_is_named_at_once() {
+    let error = parse(&policy_with("keep = 0\ngrace = 3\nclean = \"never\"")).expect_err("three problems");
+    assert_eq!(error.matches("fix:").count(), 3, "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error_with_a_fix() {
+    let error = Config::load(Path::new("/nowhere/afterimage.toml")).expect_err("no such file").to_string();
+    assert!(error.starts_with("/nowhere/afterimage.toml: cannot read the configuration: "), "{error}");
+    assert!(error.ends_with("fix: name a readable file; `afterimage init` writes one"), "{error}");
+}
+
+#[test]
+fn the_shortest_configuration_gets_values_to_trust() {
+    let config = parse(&policy_with("")).expect("sound");
+    assert_eq!(config.data_dir, PathBuf::from("/etc/afterimage-data"));
+    assert_eq!(config.endpoint.listen.to_string(), "127.0.0.1:9000");
+    let [policy] = &config.policies[..] else { panic!("one policy") };
+    assert_eq!(policy.terms, Terms::default());
+    assert_eq!(config.default_policy, Some(Terms::default()));
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn the_written_values_are_the_ones_in_force() {
+    let text = policy_with(
+        "keep = { last = 3, within = \"7d\", daily = 7, weekly = 4, monthly = 12 }\nprotect_for = \"0s\"\ngrace = \"2w\"\n\
+         clean = \"30 3 * * *\"\nbreaker = \"off\"",
+    );
+    let terms = parse(&text).expect("sound").policies[0].terms.clone();
+    let keep = Keep { last: 3, within: Some(SpanMs::days(7)), daily: 7, weekly: 4, monthly: 12, ..Keep::default() };
+    assert_eq!((terms.keep, terms.grace, terms.breaker), (keep, SpanMs::days(14), None));
+    assert_eq!(terms.clean, Schedule::parse("30 3 * * *").expect("cron"));
+}
+
+#[test]
+fn the_template_is_sound_without_a_warning() {
+    let config = Config::parse(Config::template(), Path::new("afterimage.toml")).expect("sound");
+    assert_eq!(config.warnings(), Vec::<String>::new());
+    let [policy] = &config.policies[..] else { panic!("one policy") };
+    assert_eq!(policy.terms.grace, SpanMs::days(30));
+    assert_eq!(policy.terms.protect_for, SpanMs::days(7));
+    assert_eq!(policy.terms.keep, Keep { last: 10, daily: 7, weekly: 4, monthly: 12, ..Keep::default() });
+    assert_eq!(config.default_policy.as_ref(), Some(&policy.terms));
+    let breaker = policy.terms.breaker.expect("on");
+    assert!(breaker.trips(6, 14) && !breaker.trips(5, 15), "six of twenty objects trip it, five do not");
+}
+
+#[test]
+fn the_trial_warns_of_its_short_grace() {
+    let config = Config::trial("./afterimage-data");
+    assert_eq!(config.policies[0].terms.grace, SpanMs::seconds(10));
+    assert_eq!(config.policies[0].terms.keep, Keep::last(3));
+    let short = "a grace of 10s is below a day: what is deleted by mistake is gone before anyone notices";
+    assert_eq!(config.warnings(), [format!("policy `source`: {short}"), format!("default_policy: {short}")]);
+    assert_eq!(Config::parse(&config.to_toml(), Path::new("afterimage.toml")), Ok(config));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let warned = |text: &str| parse(text).expect("allowed").warnings().join("\n");
+    assert!(warned(&policy_with("keep = 1")).contains("policy `docs`: keep = 1 without protect_for"));
+    assert!(warned(&policy_with("breaker = \"off\"")).contains("policy `docs`: without a breaker"));
+    assert!(warned(&policy_with("mode = \"mirror\"\nbreaker = \"off\"")).contains("is mirrored at once"));
+    assert!(warned("default_policy = \"off\"").contains("nothing is protected"));
+    assert!(warned("[s3_endpoint]\nlisten = \"0.0.0.0:9000\"\nallow_remote = true").contains("plain HTTP"));
+}
+
+#[test]
+fn a_new_bucket_gets_the_default_policy_unless_it_cannot() {
+    let config = parse(&policy_with("")).expect("sound");
+    let made = config.policy_for_new_bucket("photos").expect("allowed").expect("on");
+    assert_eq!(made.name, PolicyName::from("photos"));
+    assert_eq!((made.source.bucket.as_str(), made.destination.to_string()), ("photos", "local://photos-copies".into()));
+    assert_eq!(config.policy_for_new_bucket("docs"), Ok(None), "a policy names it");
+    assert_eq!(config.policy_for_new_bucket("docs-copies"), Ok(None), "it is a destination");
+    assert!(config.policy_for_new_bucket(&"b".repeat(57)).expect_err("too long").contains("at most 56 characters"));
+    let off = parse("default_policy = \"off\"").expect("sound");
+    assert_eq!(off.policy_for_new_bucket("photos"), Ok(None));
+}
+
+fn a_span() -> impl Strategy<Value = SpanMs> {
+    prop_oneof![(0u64..100_000_000).prop_map(SpanMs::seconds), (0u64..1_000).prop_map(SpanMs::days)]
+}
+
+fn a_keep() -> impl Strategy<Value = Keep> {
+    let within = prop::option::of((1u64..10_000).prop_map(SpanMs::hours));
+    let counts = (any::<u32>(), 0u32..9, 0u32..9, 0u32..9, 0u32..9, 0u32..9);
+    (counts, within)
+        .prop_map(|((last, hourly, daily, weekly, monthly, yearly), within)| Keep {
+            last,
+            within,
+            hourly,
+            daily,
+            weekly,
+            monthly,
+            yearly,
+        })
+        .prop_filter("keeps something", |keep| !keep.is_empty())
+}
+
+fn a_breaker() -> impl Strategy<Value = Option<BreakerRule>> {
+    let rule = (1u64..1_000_000, 0..=i64::MAX as u64, 0.0..1.0f64);
+    prop::option::of(rule.prop_map(|(window, deletes, share)| BreakerRule {
+        window: SpanMs::seconds(window),
+        deletes,
+        share,
+    }))
+}
+
+fn some_terms() -> impl Strategy<Value = Terms> {
+    let clean =
+        prop_oneof![Just("every minute"), Just("every 6 hours"), Just("30 3 * * *"), Just("cron(0 12 * * ? *)")];
+    (a_keep(), a_span(), a_span(), clean, a_breaker()).prop_map(|(keep, a, b, clean, breaker)| Terms {
+        keep,
+        protect_for: a.min(b),
+        grace: a.max(b),
+        clean: Schedule::parse(clean).expect("a schedule"),
+        breaker,
+    })
+}
+
+fn a_policy(place: usize) -> impl Strategy<Value = PolicyConfig> {
+    (some_terms(), "\\PC{0,20}", any::<bool>(), any::<bool>()).prop_map(move |(terms, prefix, folder, mirror)| {
+        let mirrored = Terms { breaker: terms.breaker, keep: Keep::last(1), grace: SpanMs::ZERO, ..Terms::default() };
+        PolicyConfig {
+            name: PolicyName(format!("p{place}")),
+            source: Source { bucket: format!("source-{place}"), prefix },
+            destination: match folder {
+                true => Destination::Folder(PathBuf::from(format!("/mnt/disk \"{place}\""))),
+                false => Destination::Bucket(format!("copies-{place}")),
+            },
+            mode: if mirror { Mode::Mirror } else { Mode::Copies },
+            terms: if mirror { mirrored } else { terms },
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_effective_configuration_reads_back_to_itself(
+        first in a_policy(1),
+        second in a_policy(2),
+        default_policy in prop::option::of(some_terms()),
+        port in any::<u16>(),
+    ) {
+        let config = Config {
+            data_dir: PathBuf::from("/var/lib/after \"image\""),
+            endpoint: Endpoint { listen: ([0, 0, 0, 0], port).into(), allow_remote: true },
+            policies: vec![first, second],
+            default_policy,
+        };
+        let text = config.to_toml();
+        prop_assert_eq!(Config::parse(&text, Path::new(FILE)).map_err(|error| format!("{error}\n{text}")), Ok(config));
+    }
+}
