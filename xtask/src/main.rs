@@ -1,3 +1,100 @@
-//! Project tasks: `cargo xtask ci` runs everything that CI runs.
+//! Project tasks. `cargo xtask ci` runs everything that CI runs, and sets up what it needs; `cargo xtask ci STEP…` runs
+//! only those steps. The first failure stops it and says how to repeat the step.
 
-fn main() {}
+mod clients;
+mod documents;
+mod licences;
+mod purity;
+mod run;
+mod sources;
+
+use anyhow::{Result, bail};
+use run::{Outcome, Sh, run_steps};
+use std::process::ExitCode;
+
+/// A step: its name, what it checks, and how.
+pub(crate) struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<Outcome>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "format", what: "rustfmt agrees", run: format },
+    Step { name: "headers", what: "every source file says what it is for", run: sources::headers },
+    Step { name: "documents", what: "files that documents and comments name exist", run: documents::named_files_exist },
+    Step { name: "purity", what: "lifecycle has no way to do I/O or to know the time", run: purity::lifecycle_is_pure },
+    Step { name: "licences", what: "licences, banned crates and sources of all dependencies", run: licences::check },
+    Step { name: "advisories", what: "known vulnerabilities", run: licences::advisories },
+    Step { name: "clippy", what: "no warning in any target", run: clippy },
+    Step { name: "clippy-sabotage", what: "the same with the guards removable", run: clippy_sabotage },
+    Step { name: "docs", what: "rustdoc without a warning", run: docs },
+    Step { name: "tests", what: "all Rust tests, 500 simulation seeds among them", run: tests },
+    Step { name: "sabotage", what: "each guard, taken out, is missed", run: sabotage },
+    Step { name: "doctests", what: "examples in comments", run: doctests },
+    Step { name: "clients", what: "stock clients against the binary", run: clients::test },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["ci"] => run_steps(&STEPS.iter().collect::<Vec<_>>()),
+        ["ci", ref names @ ..] => named(names).and_then(|steps| run_steps(&steps)),
+        _ => {
+            eprintln!("usage: cargo xtask ci [STEP…]\n\nsteps:");
+            STEPS.iter().for_each(|step| eprintln!("  {:16} {}", step.name, step.what));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn named(names: &[&str]) -> Result<Vec<&'static Step>> {
+    let step = |name: &&str| match STEPS.iter().find(|step| step.name == *name) {
+        Some(step) => Ok(step),
+        None => bail!("there is no step `{name}`; `cargo xtask` lists them"),
+    };
+    names.iter().map(step).collect()
+}
+
+fn format() -> Result<Outcome> {
+    Sh::new("cargo fmt --all --check").run()
+}
+
+fn clippy() -> Result<Outcome> {
+    Sh::new("cargo clippy --workspace --all-targets -- -D warnings").run()
+}
+
+fn clippy_sabotage() -> Result<Outcome> {
+    Sh::new("cargo clippy -p afterimage-engine --all-targets --features sabotage -- -D warnings").run()
+}
+
+fn docs() -> Result<Outcome> {
+    let line = "cargo doc --workspace --no-deps --document-private-items --features afterimage-engine/testing";
+    Sh::new(line).env("RUSTDOCFLAGS", "-D warnings").run()
+}
+
+fn tests() -> Result<Outcome> {
+    match Sh::new("cargo nextest --version").works() {
+        true => Sh::new("cargo nextest run --workspace --no-fail-fast").run(),
+        false => Sh::new("cargo test --workspace --lib --bins --tests --no-fail-fast").run(),
+    }
+}
+
+fn sabotage() -> Result<Outcome> {
+    match Sh::new("cargo nextest --version").works() {
+        true => Sh::new("cargo nextest run -p afterimage-engine --features sabotage sabotage").run(),
+        false => Sh::new("cargo test -p afterimage-engine --features sabotage --lib --tests sabotage").run(),
+    }
+}
+
+fn doctests() -> Result<Outcome> {
+    Sh::new("cargo test --workspace --doc").run()
+}
