@@ -1,3 +1,5 @@
 //! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint.
 
+pub mod limits;
+pub mod sqlite;
 pub mod store;

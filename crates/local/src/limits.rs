@@ -1,0 +1,28 @@
+//! Every limit of this crate's loops, queues, batches and caches, by name (I10).
+
+/// Jobs that wait for a database's writer; more callers wait for a place.
+pub const WRITER_QUEUE: usize = 2_048;
+/// Jobs that one transaction takes at most: bounds how long the first of them waits for the others.
+pub const WRITER_BATCH: usize = 512;
+/// Rows changed since the last checkpoint from which an idle writer checkpoints.
+pub const CHECKPOINT_WHEN_IDLE: u64 = 2_000;
+/// Rows changed since the last checkpoint from which a busy writer checkpoints, so that the WAL stays bounded.
+pub const CHECKPOINT_ALWAYS: u64 = 16_000;
+/// The net under both: pages in the WAL from which SQLite itself checkpoints while it commits.
+pub const WAL_PAGES_MAX: u32 = 16_384;
+/// Bytes that the WAL file keeps after a checkpoint.
+pub const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+/// Bytes of a database's page.
+pub const PAGE_BYTES: u32 = 8 * 1024;
+/// KiB of pages that the writer's connection caches.
+pub const WRITER_CACHE_KIB: u32 = 16 * 1024;
+/// KiB of pages that each reading connection caches.
+pub const READER_CACHE_KIB: u32 = 4 * 1024;
+/// Connections that read one database at the same time.
+pub const READERS: usize = 4;
+/// Prepared statements that one connection keeps.
+pub const STATEMENTS: usize = 64;
+/// How long a connection waits for a lock that another program holds (a person's `sqlite3`, a snapshot).
+pub const BUSY_WAIT_MS: u32 = 10_000;
+/// A database up to this size is checked whole at every opening; a larger one only after an unclean stop.
+pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
