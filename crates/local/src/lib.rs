@@ -1,5 +1,6 @@
 //! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint.
 
+pub mod clock;
 pub mod limits;
 pub mod sqlite;
 pub mod store;
