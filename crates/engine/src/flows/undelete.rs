@@ -23,7 +23,7 @@ use futures_util::{StreamExt, stream};
 use lifecycle::copy_key::{CopyName, Identity};
 use lifecycle::ids::ObjectKey;
 use lifecycle::order::Order;
-use lifecycle::row::{self, CopyRow, CopyState, Origin, Partition};
+use lifecycle::row::{self, CopyRow, CopyState, Origin};
 use lifecycle::settle::Ask;
 use lifecycle::time::UnixMs;
 use std::sync::Arc;
@@ -154,19 +154,18 @@ impl One<'_> {
     async fn try_undelete(&self, key: &ObjectKey, report: &mut Report) -> FlowResult<()> {
         let partition = self.policy.catalog.partition(key).await?.in_basis(self.policy.rules.basis);
         let active: Vec<&CopyRow> = newest_first(partition.rows.iter().filter(|row| row.is_active()));
-        let newest = if active.is_empty() {
-            match self.bring_back_copies(key, &partition, report).await? {
-                Some(newest) => newest,
-                None => {
-                    report.skip("nothing-left", key, "no copy of it is left");
-                    return Ok(());
-                }
-            }
-        } else if active.iter().all(|row| row.undeleted_at().is_some()) {
-            // An earlier undelete was cut short, or is done: putting back decides.
-            active[0].clone()
-        } else {
+        if active.iter().any(|row| row.undeleted_at().is_none()) {
             report.skip("skipped-live", key, "it was not removed: `restore` brings older versions back");
+            return Ok(());
+        }
+        let mut waiting = newest_first(partition.rows.iter().filter(|row| is_waiting(row)));
+        if let Some(back) = active.first() {
+            // An earlier undelete was cut short, or is done. It went from the oldest on: what is newer is left to do.
+            waiting.truncate(waiting.iter().position(|row| is_original_of(row, back)).unwrap_or(0));
+        }
+        let brought = self.bring_back_copies(key, waiting, partition.greatest_order(), report).await?;
+        let Some(newest) = brought.or_else(|| active.first().copied().cloned()) else {
+            report.skip("nothing-left", key, "no copy of it is left");
             return Ok(());
         };
         let entry = about_copy(self.policy, Action::Undelete, self.who, key, &newest, "put back");
@@ -182,19 +181,18 @@ impl One<'_> {
         settle(self.policy, key, Ask::BY_FACTS).await
     }
 
-    /// Gives the disowned copies new names and rows, oldest first; the newest of the new rows.
+    /// Gives disowned copies (newest first) new names and rows, oldest first; the newest of the new rows.
     async fn bring_back_copies(
         &self,
         key: &ObjectKey,
-        partition: &Partition,
+        mut copies: Vec<&CopyRow>,
+        greatest: Option<Order>,
         report: &mut Report,
     ) -> PortResult<Option<CopyRow>> {
-        let waiting = partition.rows.iter().filter(|row| is_waiting(row));
-        let mut copies = newest_first(waiting);
         if self.depth == Depth::Newest {
             copies.truncate(1);
         }
-        let mut order = partition.greatest_order().unwrap_or(Order::lowest(self.policy.rules.basis));
+        let mut order = greatest.unwrap_or(Order::lowest(self.policy.rules.basis));
         let mut newest = None;
         for row in copies.into_iter().rev() {
             order = order.next_sub();
@@ -250,6 +248,11 @@ impl One<'_> {
 /// Disowned because the object was removed; surplus copies are on their way out.
 fn is_waiting(row: &CopyRow) -> bool {
     matches!(row.state, CopyState::Disowned { reason, .. } if !reason.is_surplus())
+}
+
+/// The undeleted row is a copy of this one.
+fn is_original_of(row: &CopyRow, back: &CopyRow) -> bool {
+    row.created_at == back.created_at && row.etag == back.etag && row.size == back.size
 }
 
 fn newest_first<'a>(rows: impl Iterator<Item = &'a CopyRow>) -> Vec<&'a CopyRow> {

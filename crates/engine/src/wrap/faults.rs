@@ -145,8 +145,8 @@ impl State {
         let name = call.name();
         let mut hit = None;
         for (place, scripted) in self.script.iter_mut().enumerate().filter(|(_, scripted)| scripted.name == name) {
-            scripted.nth -= 1;
-            if scripted.nth == 0 {
+            scripted.nth = scripted.nth.saturating_sub(1);
+            if scripted.nth == 0 && hit.is_none() {
                 hit = Some(place);
             }
         }
