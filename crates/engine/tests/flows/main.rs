@@ -1,0 +1,18 @@
+//! Flow tests on recorded calls, a file per flow, and the traces behind each guard of the protocol (`docs/invariants.md`).
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says what is wrong")]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod clean;
+mod disown;
+mod driver;
+
+mod mirror;
+mod reconcile;
+mod replicate;
+mod restore;
+mod retry;
+mod settle;
+mod undelete;

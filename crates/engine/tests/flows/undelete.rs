@@ -1,0 +1,182 @@
+//! Undelete: the object and its history come back, and nothing takes them away again.
+
+use crate::world::{GRACE, Source, World, key, rules};
+use engine::flows::clean::clean;
+use engine::flows::reconcile::{Orphans, reconcile};
+use engine::flows::undelete::{Depth, Removed, undelete};
+use engine::limits::HANDLER_DEADLINE;
+use engine::ports::clock::Clock;
+use engine::ports::objects::ObjectWrite;
+use engine::ports::progress::Silent;
+use engine::report::Report;
+use engine::wrap::faults::{Death, Faults};
+use lifecycle::row::{CopyRow, Reason};
+use lifecycle::time::SpanMs;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+async fn undeleted(world: &World, what: Removed, depth: Depth) -> Report {
+    let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
+    undelete(&world.policy, &what, depth, &source, "alice", &Silent, &CancellationToken::new()).await.unwrap()
+}
+
+fn the_key() -> Removed {
+    Removed::Key(key("a"))
+}
+
+async fn removed() -> World {
+    let world = World::new(Source::Versioned, rules());
+    for content in ["one", "two", "three"] {
+        world.protect("a", content).await;
+    }
+    world.remove("a").await;
+    world
+}
+
+async fn reconciled(world: &World) -> Report {
+    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    assert_eq!(report.counted("gap"), 0, "{report:?}");
+    report
+}
+
+#[tokio::test]
+async fn the_newest_comes_back_byte_for_byte_and_the_older_ones_into_the_history() {
+    let world = removed().await;
+    let created_at = |rows: Vec<CopyRow>| -> Vec<_> { rows.iter().map(|row| row.created_at).collect() };
+    let times = created_at(world.rows("a"));
+    let report = undeleted(&world, the_key(), Depth::All).await;
+    assert_eq!((report.counted("undeleted"), report.counted("copies"), report.failures), (1, 3, 0), "{report:?}");
+    assert_eq!(world.original("a").as_deref(), Some("three"));
+    assert_eq!(world.active("a"), ["three", "two", "one"]);
+    let active: Vec<CopyRow> = world.rows("a").into_iter().filter(CopyRow::is_active).collect();
+    assert_eq!(created_at(active), times, "they keep the times of their versions");
+    world.assert_laws("after the undelete");
+}
+
+#[tokio::test]
+async fn only_the_newest_comes_back_if_that_is_asked_for() {
+    let world = removed().await;
+    let report = undeleted(&world, the_key(), Depth::Newest).await;
+    assert_eq!((report.counted("undeleted"), report.counted("copies")), (1, 1));
+    assert_eq!(world.active("a"), ["three"]);
+    assert_eq!(world.original("a").as_deref(), Some("three"));
+}
+
+#[tokio::test]
+async fn neither_late_events_nor_reconcile_nor_the_cleaner_take_it_away_again() {
+    let world = World::new(Source::Versioned, rules());
+    let created = world.protect("a", "one").await;
+    let removal = world.remove("a").await;
+    undeleted(&world, the_key(), Depth::All).await;
+    let back = world.event_of_current("a");
+    world.handle_all(&[removal.clone(), created.clone(), back.clone(), removal, created]).await;
+    assert_eq!(world.active("a"), ["one"], "the copy of the event is the same content: one of the two is enough");
+    reconciled(&world).await;
+    world.advance(GRACE);
+    clean(&world.policy, &CancellationToken::new()).await.unwrap();
+    assert_eq!((world.active("a"), world.copies()), (vec!["one".to_owned()], 1));
+    world.assert_laws("after everything");
+}
+
+#[tokio::test]
+async fn an_undeleted_object_that_is_deleted_again_is_disowned_again() {
+    let world = removed().await;
+    undeleted(&world, the_key(), Depth::Newest).await;
+    world.handle(&world.event_of_current("a")).await;
+    world.remove("a").await;
+    assert_eq!(world.active("a"), [""; 0]);
+    world.assert_laws("after the second removal");
+}
+
+#[tokio::test]
+async fn a_live_key_and_a_key_without_copies_are_left_alone() {
+    let world = World::new(Source::Versioned, rules());
+    world.protect("a", "one").await;
+    let partition = world.partition("a");
+    assert_eq!(undeleted(&world, the_key(), Depth::All).await.counted("skipped-live"), 1);
+    assert_eq!(world.partition("a"), partition);
+    let report = undeleted(&world, Removed::Key(key("nothing")), Depth::All).await;
+    assert_eq!((report.counted("nothing-left"), report.failures), (1, 0));
+}
+
+#[tokio::test]
+async fn an_object_that_somebody_has_put_meanwhile_is_not_overwritten() {
+    let world = removed().await;
+    world.put("a", "somebody's");
+    let report = undeleted(&world, the_key(), Depth::All).await;
+    assert_eq!(report.counted("skipped-live"), 1);
+    assert_eq!(world.original("a").as_deref(), Some("somebody's"));
+    reconciled(&world).await;
+    assert_eq!(world.active("a")[0], "somebody's");
+    world.assert_laws("after reconcile");
+}
+
+#[tokio::test]
+async fn surplus_copies_do_not_come_back() {
+    let world = World::new(Source::Versioned, crate::world::keep(1));
+    world.protect("a", "one").await;
+    let event = world.put("a", "two");
+    // The purge of the surplus copy fails: it is disowned and still there when the object is deleted.
+    let gone = engine::wrap::tap::Fate::FailBefore(engine::error::ErrorKind::Unavailable);
+    world.faults.at("purger.purge", 1, gone);
+    world.try_handle(&event).await.unwrap_err();
+    assert_eq!(world.disowned("a"), [("one".to_owned(), Reason::BeyondKeep)]);
+    let removal = world.delete("a");
+    world.faults.at("purger.purge", 1, engine::wrap::tap::Fate::FailBefore(engine::error::ErrorKind::Unavailable));
+    world.try_handle(&removal).await.unwrap_err();
+    undeleted(&world, the_key(), Depth::All).await;
+    assert_eq!(world.active("a"), ["two"]);
+}
+
+#[tokio::test]
+async fn everything_under_a_prefix_comes_back() {
+    let world = World::new(Source::Versioned, rules());
+    for name in ["p/a", "p/b", "q"] {
+        world.protect(name, name).await;
+        world.remove(name).await;
+    }
+    world.protect("p/live", "live").await;
+    let report = undeleted(&world, Removed::Prefix("p/".to_owned()), Depth::All).await;
+    assert_eq!((report.counted("undeleted"), report.counted("skipped-live")), (2, 1));
+    assert_eq!(world.original("q"), None);
+}
+
+#[tokio::test]
+async fn since_a_time_brings_back_what_was_removed_from_then_on() {
+    let world = World::new(Source::Versioned, rules());
+    world.protect("early", "e").await;
+    world.protect("late", "l").await;
+    world.remove("early").await;
+    world.advance(SpanMs(1));
+    let since = world.memory.clock.now();
+    world.remove("late").await;
+    let report = undeleted(&world, Removed::Since(since), Depth::All).await;
+    assert_eq!(report.counted("undeleted"), 1);
+    assert_eq!((world.original("early"), world.original("late").as_deref()), (None, Some("l")));
+}
+
+/// Given again after a death at any effect, the command ends as if it had not died: the newest content is what comes back.
+#[tokio::test]
+async fn given_again_after_a_death_it_still_brings_back_the_newest() {
+    for k in 1.. {
+        let world = removed().await;
+        let faults = Arc::new(Faults::die_at(k, Death::Before));
+        let (policy, source) =
+            (world.policy_through(Arc::clone(&faults) as _), world.write_through("target", Arc::clone(&faults) as _));
+        let (what, cancel) = (the_key(), CancellationToken::new());
+        tokio::select! {
+            biased;
+            () = faults.death() => {}
+            _ = undelete(&policy, &what, Depth::All, &source, "alice", &Silent, &cancel) => return,
+        }
+        world.advance(SpanMs(10));
+        let report = undeleted(&world, the_key(), Depth::All).await;
+        assert_eq!(report.failures, 0, "k = {k}: {report:?}");
+        assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
+        world.handle(&world.event_of_current("a")).await;
+        reconciled(&world).await;
+        assert_eq!(world.active("a"), ["three", "two", "one"], "k = {k}");
+        world.assert_laws(&format!("k = {k}"));
+    }
+}
