@@ -8,12 +8,12 @@ use crate::time::UnixMs;
 pub fn may_purge(row: &CopyRow, rules: &Rules, now: UnixMs) -> bool {
     let CopyState::Disowned { at, reason } = row.state else { return false };
     let grace_over = reason.is_surplus() || at.plus(rules.grace) <= now;
-    grace_over && rules.protected_until(row.created_at).is_none_or(|until| until <= now)
+    grace_over && row.created_at.runs_until(rules.protect_for, now).is_none()
 }
 
 /// When a disowned copy may go, if nothing changes. `None` while it is active.
 pub fn purge_due(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
     let CopyState::Disowned { at, reason } = row.state else { return None };
     let grace_ends = if reason.is_surplus() { at } else { at.plus(rules.grace) };
-    Some(rules.protected_until(row.created_at).map_or(grace_ends, |until| until.max(grace_ends)))
+    Some(row.created_at.runs_until(rules.protect_for, grace_ends).unwrap_or(grace_ends))
 }

@@ -7,6 +7,9 @@
 //!
 //! A key too long for the suffix is cut at a character boundary, and the suffix carries a hash of the whole key, which
 //! then stands in the object's metadata and in the row.
+//!
+//! [`parse`] takes nothing but what [`CopyName::copy_key`] builds: a name that only looks like one (other letter case,
+//! leading zeros, a date that does not exist) is a foreign object, which nobody may adopt.
 
 use crate::event::Version;
 use crate::ids::{CopyKey, ETag, KEY_BYTES_MAX, ObjectKey, VersionId};
@@ -14,9 +17,14 @@ use crate::order::Order;
 use crate::row::Origin;
 use crate::time::UnixMs;
 use sha2::{Digest, Sha256};
+use std::ops::RangeInclusive;
 
 /// Longest encoded version id or tag that stands in a name in full; a longer one is hashed.
 const IDENTITY_BYTES_MAX: usize = 128;
+/// Longest nonce. With it the suffix stays below 300 bytes, so that a cut key always keeps most of its beginning.
+const NONCE_BYTES_MAX: usize = 32;
+/// Length of a hash in a name: 16 bytes in hex.
+const HASH_DIGITS: usize = 32;
 
 /// What a copy's name says, besides the original key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +37,7 @@ pub struct CopyName {
     pub floating: bool,
     /// What made the copy.
     pub origin: Origin,
-    /// Makes the name one handler's own: lower-case hex. Present on copies made by a look or by `undelete`.
+    /// Makes the name one handler's own: 1 to 32 lower-case hex digits. Present on copies made by a look or by `undelete`.
     pub nonce: Option<String>,
     /// Which content it is.
     pub identity: Identity,
@@ -42,7 +50,7 @@ pub enum Identity {
     Version(VersionId),
     /// By entity tag, where the source has no versions.
     Tag(ETag),
-    /// A version id too long for a name, as a hash.
+    /// A version id, or a tag, too long for a name: as a hash, from which only the row knows the way back.
     Hashed(String),
 }
 
@@ -90,51 +98,69 @@ impl CopyName {
         }
     }
 
-    /// The copy's key, and whether the original key had to be cut (it must then stand in the copy's metadata).
+    /// The copy's key, and whether the original key had to be cut (it must then stand in the copy's metadata). At most
+    /// 1,024 bytes; [`parse`] reads it back.
+    ///
+    /// Panics when the nonce is no nonce: that is our own mistake.
     pub fn copy_key(&self, original: &ObjectKey) -> (CopyKey, bool) {
         let suffix = self.suffix();
         let whole = original.as_str();
         let (key, cut) = if whole.len() + suffix.len() <= KEY_BYTES_MAX {
             (format!("{whole}{suffix}"), false)
         } else {
-            let suffix = format!("{suffix}-h{}", hash_of(whole));
+            let suffix = cut_suffix(&suffix, &hash_of(whole));
             let start = &whole[..whole.floor_char_boundary(KEY_BYTES_MAX - suffix.len())];
             (format!("{start}{suffix}"), true)
         };
         (CopyKey::of(ObjectKey::new(key).expect("at most the limit, and the suffix is not empty")), cut)
     }
 
+    /// All that follows the original key, but the hash of one that had to be cut.
     fn suffix(&self) -> String {
-        use std::fmt::Write;
         let mut suffix = format!(".{}-{}", self.created_at.timestamp().strftime("%Y%m%dT%H%M%S%3fZ"), self.order);
         if self.floating {
             suffix.push('F');
         }
         if let Origin::Undelete { at } = self.origin {
-            write!(suffix, "U{}", at.0).expect("writing to a string");
+            suffix.push_str(&format!("U{}", at.0.max(0))); // a minus sign would end the part
         }
         if let Some(nonce) = &self.nonce {
-            write!(suffix, "N{nonce}").expect("writing to a string");
+            assert!(is_hex(nonce, 1..=NONCE_BYTES_MAX), "`{nonce}` is no nonce");
+            suffix.push('N');
+            suffix.push_str(nonce);
         }
         suffix.push('-');
-        suffix.push_str(&self.identity.encode());
+        suffix.push_str(&self.identity.clone().fitting().encode());
         suffix
     }
 }
 
 /// Reads a copy key back; `None` when it does not name a copy.
 pub fn parse(object: &ObjectKey) -> Option<Parsed> {
-    let (start, suffix) = object.as_str().rsplit_once('.')?;
-    let mut parts = suffix.split('-');
+    let point = object.as_str().rfind('.')?;
+    let (start, suffix) = object.as_str().split_at(point);
+    let mut parts = suffix[1..].split('-');
     let created_at = parse_time(parts.next()?)?;
     let (order, floating, origin, nonce) = parse_order(parts.next()?)?;
     let identity = Identity::decode(parts.next()?)?;
-    let original = match (parts.next(), parts.next()) {
-        (None, None) => Original::Whole(ObjectKey::new(start).ok()?),
-        (Some(hash), None) => Original::Cut { hash: hash.strip_prefix('h').filter(|h| h.len() == 32)?.to_owned() },
-        _ => return None,
+    let hash = parts.next();
+    if parts.next().is_some() {
+        return None;
+    }
+    let name = CopyName { created_at, order, floating, origin, nonce, identity };
+    let original = match hash {
+        None => Original::Whole(ObjectKey::new(start).ok()?),
+        Some(hash) => Original::Cut { hash: hash.strip_prefix('h').filter(|hash| is_hash(hash))?.to_owned() },
     };
-    Some(Parsed { original, name: CopyName { created_at, order, floating, origin, nonce, identity } })
+    let rebuilt = match &original {
+        Original::Whole(_) => name.suffix(),
+        Original::Cut { hash } => cut_suffix(&name.suffix(), hash),
+    };
+    (rebuilt == suffix).then_some(Parsed { original, name })
+}
+
+fn cut_suffix(suffix: &str, hash: &str) -> String {
+    format!("{suffix}-h{hash}")
 }
 
 fn parse_time(text: &str) -> Option<UnixMs> {
@@ -149,6 +175,7 @@ fn parse_time(text: &str) -> Option<UnixMs> {
 
 fn parse_order(text: &str) -> Option<(Order, bool, Origin, Option<String>)> {
     let (text, nonce) = match text.split_once('N') {
+        Some((_, nonce)) if !is_hex(nonce, 1..=NONCE_BYTES_MAX) => return None,
         Some((text, nonce)) => (text, Some(nonce.to_owned())),
         None => (text, None),
     };
@@ -172,10 +199,15 @@ impl Identity {
     /// How a version is named: by its id where the source has versions, else by its tag.
     pub fn of(version: &Version) -> Identity {
         match &version.version_id {
-            Some(id) if encode(id.as_str()).len() > IDENTITY_BYTES_MAX => Identity::Hashed(hash_of(id.as_str())),
-            Some(id) => Identity::Version(id.clone()),
-            None => Identity::Tag(version.etag.clone()),
+            Some(id) => Identity::Version(id.clone()).fitting(),
+            None => Identity::Tag(version.etag.clone()).fitting(),
         }
+    }
+
+    /// Hashed, if it is too long for a name.
+    fn fitting(self) -> Identity {
+        let (Identity::Version(VersionId(text)) | Identity::Tag(ETag(text))) = &self else { return self };
+        if encode(text).len() <= IDENTITY_BYTES_MAX { self } else { Identity::Hashed(hash_of(text)) }
     }
 
     fn encode(&self) -> String {
@@ -190,7 +222,7 @@ impl Identity {
         match text.split_at_checked(1)? {
             ("v", id) => Some(Identity::Version(VersionId(decode(id)?))),
             ("e", tag) => Some(Identity::Tag(ETag(decode(tag)?))),
-            ("w", hash) => Some(Identity::Hashed(hash.to_owned())),
+            ("w", hash) if is_hash(hash) => Some(Identity::Hashed(hash.to_owned())),
             _ => None,
         }
     }
@@ -217,7 +249,8 @@ fn decode(text: &str) -> Option<String> {
         bytes.push(match byte {
             b'_' => {
                 let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                let digits = std::str::from_utf8(&digits).ok().filter(|digits| is_hex(digits, 2..=2))?;
+                u8::from_str_radix(digits, 16).ok()?
             }
             byte if byte.is_ascii_alphanumeric() => byte,
             _ => return None,
@@ -229,4 +262,13 @@ fn decode(text: &str) -> Option<String> {
 /// SHA-256, first 16 bytes, lower-case hex.
 fn hash_of(text: &str) -> String {
     Sha256::digest(text.as_bytes())[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_hash(text: &str) -> bool {
+    is_hex(text, HASH_DIGITS..=HASH_DIGITS)
+}
+
+/// Lower-case hex digits, so many of them.
+fn is_hex(text: &str, lengths: RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

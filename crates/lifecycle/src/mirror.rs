@@ -1,6 +1,6 @@
 //! The mirror rule: what makes the destination's object equal to the source's. Events are hints; both heads are facts.
 
-use crate::event::{Look, Version};
+use crate::event::{Current, Look, Version};
 use crate::ids::{Checksum, ETag};
 
 /// The destination's object, as its HEAD tells it.
@@ -35,8 +35,8 @@ pub enum Equalise {
     },
 }
 
-/// How a mirrored object names the content that it is a copy of: unlike tag and checksum it also changes when only the
-/// metadata did.
+/// How a mirrored object names the content that it is a copy of. Where the source has versions it changes, unlike tag and
+/// checksum, also when only the metadata did.
 pub fn source_mark(version: &Version) -> String {
     match &version.version_id {
         Some(id) => format!("v{id}"),
@@ -56,11 +56,19 @@ pub fn equalise(source: &Look, destination: Option<&Mirrored>) -> Equalise {
     }
 }
 
-fn is_copy(current: &crate::event::Current, there: &Mirrored) -> bool {
-    let content = current.version.size == there.size
-        && match (current.checksum, there.checksum) {
-            (Some(here), Some(there)) => here == there,
-            _ => current.version.etag == there.etag,
-        };
-    content && there.source_mark.as_ref().is_none_or(|mark| *mark == source_mark(&current.version))
+/// Whether the destination's object is a copy of the source's current content.
+///
+/// Sizes must agree, and so must every statement about the content that both sides make: checksum and mark. The tag is
+/// asked only where neither can be compared, since tags of different buckets differ for equal bytes (multipart, SSE-KMS);
+/// the copy that a wrong "differs" costs carries a mark, so that it is the last.
+fn is_copy(current: &Current, there: &Mirrored) -> bool {
+    if current.version.size != there.size {
+        return false;
+    }
+    let same_checksum = current.checksum.zip(there.checksum).map(|(here, there)| here == there);
+    let same_mark = there.source_mark.as_ref().map(|mark| *mark == source_mark(&current.version));
+    match (same_checksum, same_mark) {
+        (None, None) => current.version.etag == there.etag,
+        (checksum, mark) => checksum != Some(false) && mark != Some(false),
+    }
 }

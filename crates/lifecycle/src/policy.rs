@@ -4,7 +4,7 @@ use crate::breaker::BreakerRule;
 use crate::guards::Guards;
 use crate::keep::Keep;
 use crate::order::Basis;
-use crate::time::{SpanMs, UnixMs};
+use crate::time::SpanMs;
 
 /// What one policy does with the copies of its source.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +21,4 @@ pub struct Rules {
     pub breaker: Option<BreakerRule>,
     /// All on, but in tests of the tests.
     pub guards: Guards,
-}
-
-impl Rules {
-    /// Until when a version created then may not be purged. `None`: it is not protected, also not by a clock that has
-    /// stepped back since.
-    pub fn protected_until(&self, created_at: UnixMs) -> Option<UnixMs> {
-        (self.protect_for > SpanMs::ZERO).then(|| created_at.plus(self.protect_for))
-    }
 }

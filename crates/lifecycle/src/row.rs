@@ -4,6 +4,7 @@ use crate::event::Version;
 use crate::ids::{Checksum, CopyKey, ETag, Rev, VersionId};
 use crate::order::{Basis, Order};
 use crate::time::UnixMs;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -193,21 +194,98 @@ impl Partition {
         self
     }
 
-    /// The greatest order of all rows and the tombstone.
+    /// [`Partition::in_basis`] without a copy where nothing differs, which is the rule.
+    pub(crate) fn seen_in(&self, basis: Basis) -> Cow<'_, Partition> {
+        let mut orders = self.rows.iter().map(|row| row.order).chain(self.tombstone.map(|tombstone| tombstone.order));
+        match orders.all(|order| order.basis() == basis) {
+            true => Cow::Borrowed(self),
+            false => Cow::Owned(self.clone().in_basis(basis)),
+        }
+    }
+
+    /// The greatest order of all rows and the tombstone. `None` for an empty partition; in no basis in particular where
+    /// they differ.
     pub fn greatest_order(&self) -> Option<Order> {
         let rows = self.rows.iter().map(|row| row.order);
         rows.chain(self.tombstone.map(|tombstone| tombstone.order)).reduce(newer)
     }
 }
 
-/// Sorts rows of one partition (in one basis) by order, the newest first; rows of different bases, which only a partition
-/// that was not normalised can hold, by creation.
+/// Sorts rows of one partition by order, the newest first. Rows of different bases, which only a partition that was not
+/// brought in one ([`Partition::in_basis`]) can hold, stand apart: their orders say nothing about each other (V9).
 pub fn newest_first(a: &CopyRow, b: &CopyRow) -> Ordering {
-    let by_order = b.order.partial_cmp(&a.order).unwrap_or_else(|| b.created_at.cmp(&a.created_at));
+    let apart = |row: &CopyRow| row.order.basis() == Basis::Time;
+    let by_order = b.order.partial_cmp(&a.order).unwrap_or_else(|| apart(a).cmp(&apart(b)));
     by_order.then_with(|| b.copy_key.cmp(&a.copy_key))
 }
 
 /// The greater of two orders of one basis.
 pub(crate) fn newer(a: Order, b: Order) -> Order {
     if b > a { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ObjectKey;
+
+    fn row(name: &str, order: Order) -> CopyRow {
+        CopyRow {
+            copy_key: CopyKey::of(ObjectKey::new(name).expect("short")),
+            order,
+            floating: false,
+            origin: Origin::Event,
+            created_at: UnixMs(1),
+            state: CopyState::Active { due_at: None },
+            removed_at: None,
+            version_id: Some("v1".into()),
+            etag: "tag".into(),
+            size: 3,
+            checksum: None,
+            storage_class: None,
+            rev: "1".into(),
+        }
+    }
+
+    #[test]
+    fn reasons_read_back_from_their_codes_and_only_surplus_needs_no_grace() {
+        let all = [Reason::Removed, Reason::Absent, Reason::BeyondKeep, Reason::Twin, Reason::BytesMissing];
+        for reason in all {
+            assert_eq!(reason.code().parse(), Ok(reason));
+            assert_eq!(reason.code().starts_with("surplus:"), reason.is_surplus());
+        }
+        assert_eq!("surplus".parse::<Reason>(), Err(BadReason("surplus".to_owned())));
+    }
+
+    #[test]
+    fn rows_of_another_basis_float_at_the_bottom_and_their_tombstone_says_nothing() {
+        let order = |hex| Order::from_sequencer(hex).expect("hex");
+        let time = Order::from_time(UnixMs(9));
+        let removed = |order| Tombstone { order, time: UnixMs(9), noted_at: UnixMs(9) };
+        let mixed = Partition { rows: vec![row("a", order("5")), row("b", time)], tombstone: Some(removed(time)) };
+
+        let seen = mixed.clone().in_basis(Basis::Sequencer);
+        assert_eq!(seen.rows[0], mixed.rows[0]);
+        assert_eq!((seen.rows[1].order, seen.rows[1].floating), (Order::lowest(Basis::Sequencer), true));
+        assert_eq!(seen.tombstone, None);
+        assert_eq!(*mixed.seen_in(Basis::Sequencer), seen);
+        assert_eq!(seen.greatest_order(), Some(order("5")));
+
+        let pure = Partition { tombstone: Some(removed(order("7"))), ..seen };
+        assert!(matches!(pure.seen_in(Basis::Sequencer), Cow::Borrowed(_)));
+        assert_eq!(pure.greatest_order(), Some(order("7")), "a tombstone counts too");
+        assert_eq!(Partition::default().greatest_order(), None);
+    }
+
+    #[test]
+    fn content_is_compared_by_version_id_where_both_have_one_else_by_tag_and_size() {
+        let row = row("a", Order::lowest(Basis::Sequencer));
+        let version =
+            |id: Option<&str>, tag: &str, size| Version { version_id: id.map(VersionId::from), etag: tag.into(), size };
+        assert!(row.matches(&version(Some("v1"), "other", 9)));
+        assert!(!row.matches(&version(Some("v2"), "tag", 3)), "the same bytes put again are another version");
+        assert!(row.matches(&version(None, "tag", 3)));
+        assert!(!row.matches(&version(None, "tag", 4)));
+        assert!(!row.matches(&version(None, "other", 3)));
+    }
 }

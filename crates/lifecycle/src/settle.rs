@@ -2,8 +2,8 @@
 //!
 //! The flow (`engine/src/flows/settle.rs`) reads the partition, calls [`next_step`], carries out the one step that it
 //! says, and comes back until the step is [`Step::Apply`]. Nothing here reads or writes; every verdict has its reason.
-//! Laws: V2 (a look judges only rows read before it), V5 (a floating order is never trusted alone), I4 (the current
-//! content of a live key keeps its copy).
+//! Laws: V2 (a look judges only rows read before it), V5 (a floating order is never trusted alone), V9 (orders of different
+//! bases are never compared), I4 (the current content of a live key keeps its copy).
 
 use crate::event::{Current, Look};
 use crate::guards::Guard;
@@ -55,8 +55,8 @@ pub enum Step {
         /// What to copy.
         current: Current,
     },
-    /// The current content outlived the event that asked: raise its row's order (and let it float), if it is still
-    /// active and unchanged; then read and ask again.
+    /// The current content outlived the event that asked, or the tombstone: raise its row's order (and let it float), if
+    /// it is still active and unchanged; then read and ask again. So that the look leaves a durable fact (guard 5).
     Raise {
         /// Which row.
         copy_key: CopyKey,
@@ -103,8 +103,9 @@ pub struct DueChange {
 }
 
 /// Says what to do next for one key. `partition` is the whole of it, strongly read; `look`, where given, was made after
-/// that read.
+/// that read. Rows and tombstones of another basis than the policy's are read as [`Partition::in_basis`] says.
 pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &Rules, now: UnixMs) -> Step {
+    let partition = &*partition.seen_in(rules.basis);
     let event_order = ask.event_order.filter(|order| order.basis() == rules.basis);
     match look {
         None => {
@@ -123,17 +124,26 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
                 _ => Step::Apply(verdicts(partition, look, rules, now)),
             }
         }
-        Some(Look::Present(current)) => match (pin(partition, look), event_order) {
-            (None, _) => Step::CopyCurrent {
+        Some(Look::Present(current)) => match pin(partition, look) {
+            None => Step::CopyCurrent {
                 order: order_for_look(partition, event_order, current, rules.basis),
                 current: current.clone(),
             },
-            (Some(row), Some(order)) if order > row.order => {
-                Step::Raise { copy_key: row.copy_key.clone(), rev: row.rev.clone(), order }
-            }
-            (Some(_), _) => Step::Apply(verdicts(partition, look, rules, now)),
+            Some(row) => match outlived(row, partition.tombstone, event_order, rules) {
+                Some(order) => Step::Raise { copy_key: row.copy_key.clone(), rev: row.rev.clone(), order },
+                None => Step::Apply(verdicts(partition, look, rules, now)),
+            },
         },
     }
+}
+
+/// The order that the current content's row must be raised to, since the look has seen it alive after them: the event that
+/// asked, and a tombstone that would have it removed by the next settling that does not look. Time-ordered policies always
+/// look, so that there the pin alone protects it, and its own order places it better among the others.
+fn outlived(row: &CopyRow, tombstone: Option<Tombstone>, event_order: Option<Order>, rules: &Rules) -> Option<Order> {
+    let buried_by = buried_by(row, tombstone, rules).filter(|_| rules.basis == Basis::Sequencer);
+    let above = buried_by.map(|tombstone| tombstone.order.next_sub());
+    event_order.filter(|order| *order > row.order).into_iter().chain(above).reduce(newer)
 }
 
 fn always_looks(rules: &Rules) -> bool {
@@ -189,8 +199,8 @@ fn verdicts(partition: &Partition, look: Option<&Look>, rules: &Rules, now: Unix
     let standings = rules.keep.standings(rules.protect_for, &created, now);
     let judged = counted.into_iter().zip(standings).map(|(row, standing)| (row, standing, Reason::BeyondKeep));
     let twins = twins.into_iter().map(|row| {
-        let until = rules.protected_until(row.created_at).filter(|until| *until > now);
-        (row, until.map_or(Standing::Surplus, Standing::KeptUntil), Reason::Twin)
+        let held = row.created_at.runs_until(rules.protect_for, now);
+        (row, held.map_or(Standing::Surplus, Standing::KeptUntil), Reason::Twin)
     });
     for (row, standing, reason) in judged.chain(twins) {
         let due_at = match standing {
@@ -217,20 +227,29 @@ fn removal_of(
     rules: &Rules,
     now: UnixMs,
 ) -> Option<(Reason, UnixMs)> {
-    let outlives = rules.guards.hold(Guard::UndeleteOutlivesOldRemovals);
-    let undeleted_at = row.undeleted_at().filter(|_| outlives);
-    let buried = tombstone.filter(|tombstone| row.order <= tombstone.order);
-    if let Some(tombstone) = buried
+    if let Some(tombstone) = buried_by(row, tombstone, rules)
         && !is_pin
-        && undeleted_at.is_none_or(|at| tombstone.time > at)
     {
         return Some((Reason::Removed, tombstone.time));
     }
-    (look == Some(&Look::Absent) && undeleted_at.is_none()).then_some((Reason::Absent, now))
+    (look == Some(&Look::Absent) && undeleted_at(row, rules).is_none()).then_some((Reason::Absent, now))
+}
+
+/// The tombstone, if it stands for a removal of this row's content: one at or above its order and, where `undelete` brought
+/// the content back, one that happened after that (guard 9).
+fn buried_by(row: &CopyRow, tombstone: Option<Tombstone>, rules: &Rules) -> Option<Tombstone> {
+    let undeleted_at = undeleted_at(row, rules);
+    tombstone.filter(|tombstone| row.order <= tombstone.order && undeleted_at.is_none_or(|at| tombstone.time > at))
+}
+
+fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
+    row.undeleted_at().filter(|_| rules.guards.hold(Guard::UndeleteOutlivesOldRemovals))
 }
 
 /// A newer row among `rows` is a copy of the same content: of the same version id; or, where the two cannot be compared
-/// by version id, of the same tag right beside it while the order of one of them is not an event's own.
+/// by version id, of the same tag right beside it while the place of one of them is not an event's own: it floats, or
+/// `undelete` made it and the newer one is the copy of what `undelete` put back to the source. (Two copies that one
+/// `undelete` brought back are two versions of the history, even if their content is the same.)
 fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let newer = |other: &&&CopyRow| newest_first(other, row) == Ordering::Less;
     let same_version = |other: &&CopyRow| row.version_id.is_some() && other.version_id == row.version_id;
@@ -238,9 +257,10 @@ fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
         return true;
     }
     let Some(next) = rows.iter().filter(newer).max_by(|a, b| newest_first(a, b)) else { return false };
-    let no_own_order = |row: &CopyRow| row.floating || row.undeleted_at().is_some();
     let incomparable = row.version_id.is_none() || next.version_id.is_none();
-    incomparable && row.etag == next.etag && row.size == next.size && (no_own_order(row) || no_own_order(next))
+    let put_back = row.undeleted_at().is_some() && next.undeleted_at().is_none();
+    let no_own_place = row.floating || next.floating || put_back;
+    incomparable && no_own_place && row.etag == next.etag && row.size == next.size
 }
 
 fn verdict(row: &CopyRow, reason: Reason, removed_at: Option<UnixMs>) -> Verdict {

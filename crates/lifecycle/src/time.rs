@@ -10,6 +10,9 @@ pub struct UnixMs(pub i64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpanMs(pub u64);
 
+/// 9999-12-30T22:00:00Z: the last moment that every time zone's calendar can tell.
+const LAST_MS: i64 = 253_402_207_200_000;
+
 impl UnixMs {
     /// The moment `span` after this one (saturating).
     pub fn plus(self, span: SpanMs) -> UnixMs {
@@ -26,10 +29,18 @@ impl UnixMs {
         SpanMs(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The same moment as a `jiff` timestamp, clamped to the range it can express.
+    /// Whether a span that began here still runs at `now`, and if so until when. A span of no length never does, even when
+    /// this moment lies ahead of `now` (clocks differ).
+    pub fn runs_until(self, span: SpanMs, now: UnixMs) -> Option<UnixMs> {
+        let end = self.plus(span);
+        (span > SpanMs::ZERO && end > now).then_some(end)
+    }
+
+    /// The same moment as a `jiff` timestamp, clamped to what that can express with four digits of year: 1970 to the last
+    /// days of 9999.
     pub fn timestamp(self) -> jiff::Timestamp {
-        let clamped = self.0.clamp(0, 253_402_300_799_999); // 9999-12-31T23:59:59.999Z: four digits of year
-        jiff::Timestamp::from_millisecond(clamped).expect("clamped to the years 1970 to 9999")
+        let clamped = self.0.clamp(0, LAST_MS);
+        jiff::Timestamp::from_millisecond(clamped).expect("clamped to the range of timestamps")
     }
 }
 
@@ -90,6 +101,12 @@ mod tests {
         assert_eq!(UnixMs(1_795_245_972_345).to_string(), "2026-11-21T07:26:12.345Z");
         assert_eq!(UnixMs(5).since(UnixMs(9)), SpanMs::ZERO);
         assert_eq!(UnixMs(i64::MAX).plus(SpanMs(1)), UnixMs(i64::MAX));
+        assert_eq!(UnixMs(i64::MIN).minus(SpanMs(1)), UnixMs(i64::MIN));
+        assert_eq!(UnixMs(i64::MIN).to_string(), "1970-01-01T00:00:00.000Z");
+        assert!(UnixMs(i64::MAX).to_string().starts_with("9999-12-"));
+        assert_eq!(UnixMs(5).runs_until(SpanMs(10), UnixMs(14)), Some(UnixMs(15)));
+        assert_eq!(UnixMs(5).runs_until(SpanMs(10), UnixMs(15)), None);
+        assert_eq!(UnixMs(5).runs_until(SpanMs::ZERO, UnixMs(0)), None);
         for (ms, text) in [(0, "0s"), (250, "250ms"), (1_500, "1s"), (61_000, "1m 1s"), (187_200_000, "2d 4h")] {
             assert_eq!(SpanMs(ms).to_string(), text);
         }
