@@ -1,6 +1,6 @@
 //! Licences, banned crates and sources of every dependency, by `deny.toml`.
 //!
-//! The check is made here from `cargo metadata`, because building cargo-deny takes longer than all other steps; where it is
+//! The check is made here from `cargo metadata`, so that a fresh machine need not build cargo-deny for it; where that is
 //! installed it runs too, and it alone knows advisories.
 
 use crate::run::{Outcome, Sh};

@@ -134,14 +134,17 @@ fn what_is_probably_not_meant_is_warned_of() {
 #[test]
 fn a_new_bucket_gets_the_default_policy_unless_it_cannot() {
     let config = parse(&policy_with("")).expect("sound");
-    let made = config.policy_for_new_bucket("photos").expect("allowed").expect("on");
+    let new = |bucket: &str| config.policy_for_new_bucket(bucket, |_| false);
+    let made = new("photos").expect("allowed").expect("on");
     assert_eq!(made.name, PolicyName::from("photos"));
     assert_eq!((made.source.bucket.as_str(), made.destination.to_string()), ("photos", "local://photos-copies".into()));
-    assert_eq!(config.policy_for_new_bucket("docs"), Ok(None), "a policy names it");
-    assert_eq!(config.policy_for_new_bucket("docs-copies"), Ok(None), "it is a destination");
-    assert!(config.policy_for_new_bucket(&"b".repeat(57)).expect_err("too long").contains("at most 56 characters"));
+    assert_eq!(new("docs"), Ok(None), "a policy names it");
+    assert_eq!(new("docs-copies"), Ok(None), "it is a destination");
+    assert!(new(&"b".repeat(57)).expect_err("too long").contains("at most 56 characters"));
+    let written = config.policy_for_new_bucket("photos", |bucket| bucket == "photos-copies");
+    assert!(written.expect_err("clients write it").contains("`photos-copies`, which is in use already"));
     let off = parse("default_policy = \"off\"").expect("sound");
-    assert_eq!(off.policy_for_new_bucket("photos"), Ok(None));
+    assert_eq!(off.policy_for_new_bucket("photos", |_| false), Ok(None));
 }
 
 fn a_span() -> impl Strategy<Value = SpanMs> {

@@ -163,8 +163,12 @@ impl Config {
     }
 
     /// The policy for a bucket that a client makes: `None` when a policy names it already, or the default is off. The
-    /// error says why it cannot be protected.
-    pub fn policy_for_new_bucket(&self, bucket: &str) -> Result<Option<PolicyConfig>, String> {
+    /// error says why it cannot be protected. `is_source` tells of a name whether clients write a bucket of that name.
+    pub fn policy_for_new_bucket(
+        &self,
+        bucket: &str,
+        is_source: impl Fn(&str) -> bool,
+    ) -> Result<Option<PolicyConfig>, String> {
         let Some(terms) = &self.default_policy else { return Ok(None) };
         let copies = format!("{bucket}{COPIES_SUFFIX}");
         let destination = Destination::Bucket(copies.clone());
@@ -178,8 +182,10 @@ impl Config {
         if self.policies.iter().any(|policy| policy.name.as_str() == bucket) {
             return Err(format!("a policy is called `{bucket}` and looks after another bucket: use another name"));
         }
-        if self.policies.iter().any(|policy| policy.source.bucket == copies || policy.destination == destination) {
-            return Err(format!("its copies would go to `{copies}`, which another policy uses: use another name"));
+        let used =
+            self.policies.iter().any(|policy| policy.source.bucket == copies || policy.destination == destination);
+        if used || is_source(&copies) {
+            return Err(format!("its copies would go to `{copies}`, which is in use already: use another name"));
         }
         Ok(Some(PolicyConfig {
             name: PolicyName::from(bucket),
