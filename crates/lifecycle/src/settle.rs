@@ -248,8 +248,9 @@ fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
 
 /// A newer row among `rows` is a copy of the same content: of the same version id; or, where the two cannot be compared
 /// by version id, of the same tag right beside it while the place of one of them is not an event's own: it floats, or
-/// `undelete` made it and the newer one is the copy of what `undelete` put back to the source. (Two copies that one
-/// `undelete` brought back are two versions of the history, even if their content is the same.)
+/// `undelete` made it and the newer one is the copy of what `undelete` put back to the source; or of the same tag at the
+/// same place. (Two copies that one `undelete` brought back are two versions of the history, even if their content is the
+/// same: it gives each a place. At one place stand two copies of one version, the first made by an undelete that died.)
 fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let newer = |other: &&&CopyRow| newest_first(other, row) == Ordering::Less;
     let same_version = |other: &&CopyRow| row.version_id.is_some() && other.version_id == row.version_id;
@@ -259,7 +260,7 @@ fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let Some(next) = rows.iter().filter(newer).max_by(|a, b| newest_first(a, b)) else { return false };
     let incomparable = row.version_id.is_none() || next.version_id.is_none();
     let put_back = row.undeleted_at().is_some() && next.undeleted_at().is_none();
-    let no_own_place = row.floating || next.floating || put_back;
+    let no_own_place = row.floating || next.floating || put_back || row.order == next.order;
     incomparable && no_own_place && row.etag == next.etag && row.size == next.size
 }
 
