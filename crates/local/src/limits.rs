@@ -26,3 +26,5 @@ pub const STATEMENTS: usize = 64;
 pub const BUSY_WAIT_MS: u32 = 10_000;
 /// A database up to this size is checked whole at every opening; a larger one only after an unclean stop.
 pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
+/// Entries or keys that one page of the catalog has at most.
+pub const INDEX_PAGE_MAX: usize = 10_000;

@@ -3,6 +3,7 @@
 //! One writer per database commits in groups ([`writer`]), readers work beside it ([`readers`]), and every error of the
 //! library becomes a port's error in one file ([`error_map`]).
 
+pub mod catalog;
 pub mod error_map;
 pub mod open;
 pub mod readers;
