@@ -5,6 +5,8 @@
 //! an event says happens next: it notes the event's fact, then settles the key (`docs/invariants.md`).
 
 pub mod config;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub mod driver;
 pub mod error;
 pub mod flows;

@@ -46,6 +46,8 @@ fn copy(from: &Path, to: &Path, attempt: &Attempt) -> PortResult<()> {
 
 fn vacuum(from: &Path, into: &Path) -> Result<(), Fault> {
     let connection = connect_reader(from)?;
+    // VACUUM INTO counts as a write, though it only reads this database.
+    connection.pragma_update(None, "query_only", false)?;
     let name = into.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(into.to_owned()))?;
     connection.execute("VACUUM INTO ?1", [name])?;
     Ok(())

@@ -1,0 +1,10 @@
+//! One suite per port: what every adapter of it must do, whatever it stands on.
+//!
+//! Each suite takes a way to make a fresh adapter and panics with what is wrong. Memory runs them in this crate, the other
+//! adapters in theirs. Only built for tests (feature `testing`).
+
+pub mod catalog;
+pub mod journal;
+
+#[cfg(test)]
+mod tests;
