@@ -41,3 +41,77 @@ impl BreakerRule {
         (self.share.clamp(0.0, 1.0) * WHOLE as f64).round() as u128 // no number counts as 0: the careful side
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    fn rule(deletes: u64, share: f64) -> BreakerRule {
+        BreakerRule { window: SpanMs::hours(1), deletes, share }
+    }
+
+    #[test]
+    fn both_bounds_must_be_passed() {
+        for (deletes, share, removed, live, trips) in [
+            (20, 0.2, 20, 0, false), // not more than 20
+            (20, 0.2, 21, 0, true),
+            (20, 0.2, 21, 84, false), // 21 of 105 are exactly a fifth
+            (20, 0.2, 21, 83, true),
+            (20, 0.2, 200, 800, false), // a fifth of a thousand
+            (20, 0.2, 201, 799, true),
+            (0, 0.0, 1, 1_000_000, true), // any removal
+            (0, 0.0, 0, 0, false),
+            (0, 1.0, 1_000, 0, false), // more than all of them is never
+            (5, 0.1, 6, 54, false),
+            (5, 0.1, 6, 53, true),
+        ] {
+            assert_eq!(rule(deletes, share).trips(removed, live), trips, "{removed} removed, {live} left");
+            assert_eq!(removed >= rule(deletes, share).trips_at(live), trips, "{removed} removed, {live} left");
+        }
+    }
+
+    #[test]
+    fn a_bucket_of_twenty_objects_is_protected_by_a_bound_below_twenty_only() {
+        let emptied = |deletes| (1..=20).find(|removed| rule(deletes, 0.2).trips(*removed, 20 - removed));
+        assert_eq!(emptied(10), Some(11));
+        assert_eq!(emptied(3), Some(5), "four of twenty are exactly a fifth");
+        assert_eq!(emptied(20), None);
+    }
+
+    #[test]
+    fn shares_that_are_no_shares_are_clamped() {
+        assert!(!rule(0, 7.0).trips(1_000, 1));
+        assert_eq!(rule(0, 7.0).trips_at(1), u64::MAX);
+        assert!(rule(0, -1.0).trips(1, 1_000));
+        assert!(rule(0, f64::NAN).trips(1, 1_000));
+    }
+
+    proptest! {
+        /// `trips_at` is the smallest number that trips, counting each removed key out of the live ones.
+        #[test]
+        fn it_trips_exactly_from_trips_at_on(
+            deletes in 0u64..50, millionths in 0u32..1_000_000, live in 0u64..100_000, off in 0u64..3,
+        ) {
+            let rule = rule(deletes, f64::from(millionths) / 1e6);
+            let at = rule.trips_at(live);
+            prop_assert!(rule.trips(at, live));
+            prop_assert!(rule.trips(at + off, live));
+            prop_assert!(!rule.trips(at - 1, live));
+        }
+
+        #[test]
+        fn it_is_the_definition_in_whole_numbers(
+            deletes in 0u64..50, percent in 0u64..=100, live in 0u64..100_000, removed in 0u64..100_000,
+        ) {
+            let defined = removed > deletes && removed * 100 > percent * (live + removed);
+            prop_assert_eq!(rule(deletes, percent as f64 / 100.0).trips(removed, live), defined);
+        }
+
+        #[test]
+        fn no_number_is_too_large(share in any::<f64>(), live: u64, removed in 0..u64::MAX) {
+            let rule = rule(0, share);
+            prop_assert_eq!(rule.trips(removed, live), removed >= rule.trips_at(live));
+        }
+    }
+}

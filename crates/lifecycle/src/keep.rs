@@ -257,8 +257,8 @@ mod tests {
             let standings = keep.standings(SpanMs::hours(hours), &created, UnixMs(now));
             for (place, (standing, created)) in standings.iter().zip(&created).enumerate() {
                 prop_assert!(place >= keep.last as usize || *standing == Standing::Kept);
-                let protected = hours > 0 && created.plus(SpanMs::hours(hours)) > UnixMs(now);
-                prop_assert!(*standing != Standing::Surplus || !protected);
+                let protected = created.runs_until(SpanMs::hours(hours), UnixMs(now)).is_some();
+                prop_assert!(!protected || *standing != Standing::Surplus);
             }
         }
 

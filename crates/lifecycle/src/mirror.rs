@@ -72,3 +72,87 @@ fn is_copy(current: &Current, there: &Mirrored) -> bool {
         (checksum, mark) => checksum != Some(false) && mark != Some(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::UnixMs;
+
+    fn source(version_id: Option<&str>, etag: &str, size: u64, checksum: Option<u64>) -> Look {
+        let version = Version { version_id: version_id.map(Into::into), etag: etag.into(), size };
+        Look::Present(Current { version, last_modified: UnixMs(1), checksum: checksum.map(Checksum) })
+    }
+
+    fn there(etag: &str, size: u64, checksum: Option<u64>, mark: Option<&str>) -> Mirrored {
+        let source_mark = mark.map(str::to_owned);
+        Mirrored { etag: etag.into(), size, checksum: checksum.map(Checksum), source_mark }
+    }
+
+    #[test]
+    fn equal_means_equal_in_all_that_both_sides_tell() {
+        for (source, there, equal, why) in [
+            (source(Some("1"), "a", 3, Some(7)), there("a", 3, Some(7), Some("v1")), true, "equal in everything"),
+            (source(Some("1"), "a-2", 3, Some(7)), there("b", 3, Some(7), Some("v1")), true, "tags differ by bucket"),
+            (source(Some("1"), "a-2", 3, None), there("b", 3, None, Some("v1")), true, "the mark decides"),
+            (
+                source(None, "a-2", 3, None),
+                there("b", 3, None, Some("ea-2")),
+                true,
+                "the mark decides without versions",
+            ),
+            (source(None, "a", 3, Some(7)), there("b", 3, Some(7), None), true, "the checksum decides"),
+            (source(None, "a", 3, None), there("a", 3, None, None), true, "nothing but the tag to go by"),
+            (source(None, "a", 3, None), there("b", 3, None, None), false, "nothing but the tag to go by"),
+            (source(Some("1"), "a", 3, Some(7)), there("a", 4, Some(7), Some("v1")), false, "another size"),
+            (
+                source(Some("1"), "a", 3, Some(7)),
+                there("a", 3, Some(8), Some("v1")),
+                false,
+                "damaged, whatever it says",
+            ),
+            (
+                source(Some("2"), "a", 3, Some(7)),
+                there("a", 3, Some(7), Some("v1")),
+                false,
+                "its metadata was replaced",
+            ),
+            (source(Some("1"), "a", 3, Some(7)), there("a", 3, None, Some("v0")), false, "an older content"),
+        ] {
+            let step = equalise(&source, Some(&there));
+            let Look::Present(current) = source else { unreachable!() };
+            let copy = Equalise::Copy { version: current.version, onto: Some(there.etag) };
+            assert_eq!(step, if equal { Equalise::Nothing } else { copy }, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_the_source_lacks_is_deleted_and_what_the_destination_lacks_is_copied_onto_nothing() {
+        assert_eq!(equalise(&Look::Absent, None), Equalise::Nothing);
+        let delete = equalise(&Look::Absent, Some(&there("b", 3, None, None)));
+        assert_eq!(delete, Equalise::Delete { if_match: "b".into() });
+        let Equalise::Copy { version, onto } = equalise(&source(Some("1"), "a", 3, None), None) else { panic!() };
+        assert_eq!((version.etag.as_str(), onto), ("a", None));
+    }
+
+    #[test]
+    fn once_copied_it_is_equal() {
+        for version_id in [None, Some("1")] {
+            for checksum in [None, Some(7)] {
+                let source = source(version_id, "a-2", 3, checksum);
+                let Look::Present(current) = &source else { unreachable!() };
+                let mark = source_mark(&current.version);
+                let copied = there("of the destination", 3, checksum, Some(&mark));
+                assert_eq!(equalise(&source, Some(&copied)), Equalise::Nothing);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_tells_a_version_from_a_tag() {
+        let mark = |id: Option<&str>, tag: &str| {
+            source_mark(&Version { version_id: id.map(Into::into), etag: tag.into(), size: 1 })
+        };
+        assert_ne!(mark(Some("x"), "y"), mark(None, "x"));
+        assert_ne!(mark(Some("1"), "y"), mark(Some("2"), "y"));
+    }
+}

@@ -135,7 +135,35 @@ mod tests {
         assert!(a.partial_cmp(&b).is_none());
     }
 
+    #[test]
+    fn texts_that_are_no_orders_are_refused() {
+        for text in ["", "s", "t", "x1", "sxyz", "s1_", "s1_x", "s1_-1", "t-5", "t1.5", "s1_4294967296", "é"] {
+            assert_eq!(text.parse::<Order>(), Err(BadOrder(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_the_lowest() {
+        assert_eq!(Order::from_time(UnixMs(-5)), Order::lowest(Basis::Time));
+    }
+
     proptest! {
+        #[test]
+        fn sequencers_order_as_the_source_says(a in "[0-9a-fA-F]{1,32}", b in "[0-9a-fA-F]{1,32}") {
+            let padded = |hex: &str| format!("{hex:0<32}").to_lowercase();
+            let order = |hex: &str| Order::from_sequencer(hex).expect("hex");
+            prop_assert_eq!(order(&a).partial_cmp(&order(&b)), Some(padded(&a).cmp(&padded(&b))));
+        }
+
+        /// No event's order lies between an order and its next sub: nothing can slip in.
+        #[test]
+        fn the_next_sub_is_right_above(hex in "[0-9a-f]{1,32}", other in "[0-9a-f]{1,32}", subs in 0u32..5) {
+            let order = (0..subs).fold(Order::from_sequencer(&hex).expect("hex"), |order, _| order.next_sub());
+            let event = Order::from_sequencer(&other).expect("hex");
+            prop_assert_eq!(order < order.next_sub(), true);
+            prop_assert_eq!(order < event, order.next_sub() < event);
+        }
+
         #[test]
         fn text_reads_back(rank: u128, ms in 0i64..9_999_999_999_999, sub: u32) {
             for order in [

@@ -83,3 +83,153 @@ fn absent_at(row: &CopyRow, t: UnixMs) -> Option<UnixMs> {
         (CopyState::Active { .. }, _) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ObjectKey;
+    use crate::order::Order;
+    use crate::row::Origin;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    fn named(name: &str) -> CopyKey {
+        CopyKey::of(ObjectKey::new(name).expect("short"))
+    }
+
+    /// An active copy, created ten times its place after zero.
+    fn row(name: &str, place: u8) -> CopyRow {
+        CopyRow {
+            copy_key: named(name),
+            order: Order::from_sequencer(&format!("{place:02x}")).expect("hex"),
+            floating: false,
+            origin: Origin::Event,
+            created_at: UnixMs(i64::from(place) * 10),
+            state: CopyState::Active { due_at: None },
+            removed_at: None,
+            version_id: None,
+            etag: "tag".into(),
+            size: 1,
+            checksum: None,
+            storage_class: None,
+            rev: "1".into(),
+        }
+    }
+
+    fn removed(row: CopyRow, at: i64) -> CopyRow {
+        let state = CopyState::Disowned { at: UnixMs(at + 1_000), reason: Reason::Removed };
+        CopyRow { state, removed_at: Some(UnixMs(at)), ..row }
+    }
+
+    /// What `undelete` makes of a removed row: same creation and removal, an order above all.
+    fn brought_back(row: &CopyRow, name: &str, order: Order, at: i64) -> CopyRow {
+        CopyRow {
+            copy_key: named(name),
+            order,
+            origin: Origin::Undelete { at: UnixMs(at) },
+            state: CopyState::Active { due_at: None },
+            ..row.clone()
+        }
+    }
+
+    /// The chosen copy's name, when it had been removed, or `-`.
+    fn chosen(rows: &[CopyRow], wanted: &Wanted) -> String {
+        match select(rows, wanted) {
+            Selection::Take(rows) => rows[0].copy_key.to_string(),
+            Selection::NotThere { removed_at } => format!("removed at {}", removed_at.0),
+            Selection::NoCopy => "-".to_owned(),
+        }
+    }
+
+    fn at(rows: &[CopyRow], t: i64) -> String {
+        chosen(rows, &Wanted::At(UnixMs(t)))
+    }
+
+    #[test]
+    fn each_version_was_current_until_the_next() {
+        let rows = [row("b", 2), row("c", 3), row("a", 1)];
+        let expected = [(9, "-"), (10, "a"), (19, "a"), (20, "b"), (29, "b"), (30, "c"), (999, "c")];
+        for (t, copy) in expected {
+            assert_eq!(at(&rows, t), copy, "at {t}");
+        }
+    }
+
+    #[test]
+    fn a_removed_key_was_there_until_its_removal_and_is_again_from_the_next_put() {
+        let rows = [removed(row("a", 1), 35), removed(row("b", 3), 35), row("c", 5)];
+        for (t, copy) in [(34, "b"), (35, "removed at 35"), (49, "removed at 35"), (50, "c")] {
+            assert_eq!(at(&rows, t), copy, "at {t}");
+        }
+        assert_eq!(chosen(&rows[..2], &Wanted::Newest), "b", "the newest there is, whatever became of the original");
+    }
+
+    #[test]
+    fn where_a_version_was_thinned_out_the_next_older_is_taken() {
+        let rows = [row("a", 1), row("c", 3)];
+        assert_eq!(at(&rows, 25), "a");
+    }
+
+    #[test]
+    fn an_undelete_leaves_a_gap() {
+        let (a, b) = (removed(row("a", 1), 40), removed(row("b", 2), 40));
+        let order = |n: u8| (0..n).fold(Order::from_sequencer("05").expect("hex"), |order, _| order.next_sub());
+        let back = [brought_back(&a, "a again", order(1), 60), brought_back(&b, "b again", order(2), 60)];
+        let all = [&[a, b][..], &back].concat();
+        for rows in [&all[..], &back] {
+            for (t, copies) in [
+                (15, ["a", "a again"]),
+                (39, ["b", "b again"]),
+                (40, ["removed at 40"; 2]),
+                (59, ["removed at 40"; 2]),
+                (60, ["b again"; 2]),
+            ] {
+                assert!(copies.contains(&at(rows, t).as_str()), "at {t}: {}", at(rows, t));
+            }
+        }
+        // Put back, and removed once more: the second removal's time stands where the first one's stood.
+        let again: Vec<CopyRow> = back.iter().map(|row| removed(row.clone(), 80)).collect();
+        let rows = [&all[..2], &again].concat();
+        for (t, copy) in [(15, "a"), (39, "b"), (50, "removed at 40"), (60, "b again"), (80, "removed at 80")] {
+            assert_eq!(at(&rows, t), copy, "at {t}");
+        }
+        assert_eq!(at(&again, 39), "b again", "with the first copies gone, the second still have the content");
+    }
+
+    #[test]
+    fn the_others_are_offered_next_older_first() {
+        let rows = [row("a", 1), row("c", 3), row("b", 2), row("d", 4)];
+        let Selection::Take(offered) = select(&rows, &Wanted::At(UnixMs(30))) else { panic!() };
+        let names: Vec<&str> = offered.iter().map(|row| row.copy_key.as_str()).collect();
+        assert_eq!(names, ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn a_copy_without_bytes_is_never_taken_but_by_name() {
+        let state = CopyState::Disowned { at: UnixMs(1), reason: Reason::BytesMissing };
+        let rows = [row("a", 1), CopyRow { state, ..row("b", 2) }];
+        assert_eq!(chosen(&rows, &Wanted::Newest), "a");
+        assert_eq!(at(&rows, 99), "a");
+        assert_eq!(chosen(&rows, &Wanted::Copy(named("b"))), "b", "the reader of its bytes says what is wrong");
+        assert_eq!(chosen(&rows, &Wanted::Copy(named("z"))), "-");
+        assert_eq!(chosen(&[], &Wanted::Newest), "-");
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_does_not_depend_on_the_order_of_the_rows_not_even_across_bases(
+            places in proptest::collection::vec((0u8..20, any::<bool>()), 1..30), t in 0i64..250, turn: usize,
+        ) {
+            let rows = places.iter().enumerate().map(|(n, (place, by_time))| {
+                let row = row(&format!("copy{n:02}"), *place);
+                let order = if *by_time { Order::from_time(row.created_at) } else { row.order };
+                CopyRow { order, ..row }
+            });
+            let mut rows: Vec<CopyRow> = rows.collect();
+            let wanted = [Wanted::Newest, Wanted::At(UnixMs(t))];
+            let before = wanted.each_ref().map(|wanted| chosen(&rows, wanted));
+            let by = turn % rows.len();
+            rows.rotate_left(by);
+            rows.reverse();
+            prop_assert_eq!(wanted.each_ref().map(|wanted| chosen(&rows, wanted)), before);
+        }
+    }
+}

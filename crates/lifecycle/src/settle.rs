@@ -55,8 +55,9 @@ pub enum Step {
         /// What to copy.
         current: Current,
     },
-    /// The current content outlived the event that asked, or the tombstone: raise its row's order (and let it float), if
-    /// it is still active and unchanged; then read and ask again. So that the look leaves a durable fact (guard 5).
+    /// The current content outlived the event that asked, or what the rows alone say: give its row this order, the same or
+    /// a higher one, and let it float, if it is still active and unchanged; then read and ask again. So the look leaves a
+    /// durable fact (guard 5).
     Raise {
         /// Which row.
         copy_key: CopyKey,
@@ -109,11 +110,11 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
     let event_order = ask.event_order.filter(|order| order.basis() == rules.basis);
     match look {
         None => {
-            let verdicts = verdicts(partition, None, rules, now);
-            if ask.force || always_looks(rules) || touches_floating(partition, &verdicts, rules) {
+            let judged = judge(partition, None, rules, now);
+            if ask.force || always_looks(rules) || touches_floating(&judged, rules) {
                 return Step::Look;
             }
-            Step::Apply(verdicts)
+            Step::Apply(verdicts(judged))
         }
         Some(Look::Absent) => {
             let removal = ask.force.then(|| last_order(partition, event_order)).flatten();
@@ -121,7 +122,7 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
                 (Some(order), buried) if buried.is_none_or(|buried| order > buried.order) => {
                     Step::Bury(Tombstone { order, time: now, noted_at: now })
                 }
-                _ => Step::Apply(verdicts(partition, look, rules, now)),
+                _ => Step::Apply(verdicts(judge(partition, look, rules, now))),
             }
         }
         Some(Look::Present(current)) => match pin(partition, look) {
@@ -129,30 +130,46 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
                 order: order_for_look(partition, event_order, current, rules.basis),
                 current: current.clone(),
             },
-            Some(row) => match outlived(row, partition.tombstone, event_order, rules) {
+            Some(row) => match outlived(row, partition, event_order, rules, now) {
                 Some(order) => Step::Raise { copy_key: row.copy_key.clone(), rev: row.rev.clone(), order },
-                None => Step::Apply(verdicts(partition, look, rules, now)),
+                None => Step::Apply(verdicts(judge(partition, look, rules, now))),
             },
         },
     }
 }
 
-/// The order that the current content's row must be raised to, since the look has seen it alive after them: the event that
-/// asked, and a tombstone that would have it removed by the next settling that does not look. Time-ordered policies always
-/// look, so that there the pin alone protects it, and its own order places it better among the others.
-fn outlived(row: &CopyRow, tombstone: Option<Tombstone>, event_order: Option<Order>, rules: &Rules) -> Option<Order> {
-    let buried_by = buried_by(row, tombstone, rules).filter(|_| rules.basis == Basis::Sequencer);
-    let above = buried_by.map(|tombstone| tombstone.order.next_sub());
-    event_order.filter(|order| *order > row.order).into_iter().chain(above).reduce(newer)
+/// The order that the current content's row must get before anything else, since the look has seen it alive after all that
+/// the rows know: above the event that asked; above a tombstone; or the same, only floating, where the rows alone would
+/// have it surplus, so that nobody judges it without a look again. Time-ordered policies always look: there the pin
+/// protects it, and its own order places it better among the others.
+fn outlived(
+    row: &CopyRow,
+    partition: &Partition,
+    event_order: Option<Order>,
+    rules: &Rules,
+    now: UnixMs,
+) -> Option<Order> {
+    let above_event = event_order.filter(|order| *order > row.order);
+    let above_rows = match rules.basis {
+        Basis::Sequencer => {
+            let above_tombstone =
+                buried_by(row, partition.tombstone, rules).map(|tombstone| tombstone.order.next_sub());
+            let judged = judge(partition, None, rules, now);
+            let stays = judged.iter().any(|one| one.row.copy_key == row.copy_key && one.standing == Ok(Standing::Kept));
+            above_tombstone.or((!stays && !row.floating).then_some(row.order))
+        }
+        Basis::Time => None,
+    };
+    above_event.into_iter().chain(above_rows).reduce(newer)
 }
 
 fn always_looks(rules: &Rules) -> bool {
     rules.basis == Basis::Time && rules.guards.hold(Guard::LookWhenTimeOrdered)
 }
 
-fn touches_floating(partition: &Partition, verdicts: &Verdicts, rules: &Rules) -> bool {
-    let floats = |verdict: &Verdict| partition.rows.iter().any(|row| row.copy_key == verdict.copy_key && row.floating);
-    rules.guards.hold(Guard::FloatingLooks) && verdicts.disown.iter().any(floats)
+/// Whether a floating row would be changed: disowned, or given another due time.
+fn touches_floating(judged: &[Judged<'_>], rules: &Rules) -> bool {
+    rules.guards.hold(Guard::FloatingLooks) && judged.iter().any(|one| one.row.floating && one.changes())
 }
 
 /// The order up to which the key is gone when a forced look finds nothing.
@@ -179,40 +196,87 @@ fn pin<'a>(partition: &'a Partition, look: Option<&Look>) -> Option<&'a CopyRow>
     matching.min_by(|a, b| newest_first(a, b))
 }
 
-/// The verdicts over one partition, each with its reason. With a look they are judged against the current content.
-fn verdicts(partition: &Partition, look: Option<&Look>, rules: &Rules, now: UnixMs) -> Verdicts {
+/// What the facts say about one active row.
+struct Judged<'a> {
+    row: &'a CopyRow,
+    /// How it stands under the retention rule; or that its original is gone, since when.
+    standing: Result<Standing, UnixMs>,
+    /// Why it is disowned, if it is.
+    reason: Reason,
+}
+
+impl Judged<'_> {
+    /// Stays, with this due time; `Err`: is disowned, with this time of removal.
+    fn outcome(&self) -> Result<Option<UnixMs>, Option<UnixMs>> {
+        match self.standing {
+            Ok(Standing::Kept) => Ok(None),
+            Ok(Standing::KeptUntil(until)) => Ok(Some(until)),
+            Ok(Standing::Surplus) => Err(None),
+            Err(removed_at) => Err(Some(removed_at)),
+        }
+    }
+
+    fn changes(&self) -> bool {
+        self.outcome().map_or(true, |due_at| self.row.state != (CopyState::Active { due_at }))
+    }
+}
+
+/// Judges every active row. With a look they are judged against the current content.
+fn judge<'a>(partition: &'a Partition, look: Option<&Look>, rules: &Rules, now: UnixMs) -> Vec<Judged<'a>> {
     let pin = pin(partition, look);
     let is_pin = |row: &CopyRow| pin.is_some_and(|pin| pin.copy_key == row.copy_key);
-    let mut found = Verdicts::default();
-    let mut staying: Vec<&CopyRow> = Vec::new();
+    let mut judged: Vec<Judged<'a>> = Vec::with_capacity(partition.rows.len());
+    let mut staying: Vec<&CopyRow> = Vec::with_capacity(partition.rows.len());
     for row in partition.rows.iter().filter(|row| row.is_active()) {
         match removal_of(row, partition.tombstone, look, is_pin(row), rules, now) {
-            Some((reason, removed_at)) => found.disown.push(verdict(row, reason, Some(removed_at))),
+            Some((reason, removed_at)) => judged.push(Judged { row, standing: Err(removed_at), reason }),
             None => staying.push(row),
         }
     }
     staying.sort_by(|a, b| is_pin(b).cmp(&is_pin(a)).then_with(|| newest_first(a, b)));
-    let (twins, counted): (Vec<&CopyRow>, Vec<&CopyRow>) =
-        staying.iter().partition(|row| !is_pin(row) && is_older_twin(row, &staying));
+    loop {
+        let (surplus, stay): (Vec<_>, Vec<_>) = judge_by_rule(&staying, is_pin, rules, now)
+            .into_iter()
+            .partition(|one| one.standing == Ok(Standing::Surplus));
+        if surplus.is_empty() {
+            judged.extend(stay);
+            return judged;
+        }
+        // What is surplus may have stood between two twins: a settling that reads these rows again must find nothing new.
+        staying.retain(|row| surplus.iter().all(|one| one.row.copy_key != row.copy_key));
+        judged.extend(surplus);
+    }
+}
 
+/// Judges rows whose originals are not gone, the one that counts first in front.
+fn judge_by_rule<'a>(
+    staying: &[&'a CopyRow],
+    is_pin: impl Fn(&CopyRow) -> bool,
+    rules: &Rules,
+    now: UnixMs,
+) -> Vec<Judged<'a>> {
+    let (twins, counted): (Vec<&CopyRow>, Vec<&CopyRow>) =
+        staying.iter().partition(|row| !is_pin(row) && is_older_twin(row, staying));
     let created: Vec<UnixMs> = counted.iter().map(|row| row.created_at).collect();
     let standings = rules.keep.standings(rules.protect_for, &created, now);
-    let judged = counted.into_iter().zip(standings).map(|(row, standing)| (row, standing, Reason::BeyondKeep));
+    let by_rule = counted.into_iter().zip(standings);
+    let by_rule = by_rule.map(|(row, standing)| Judged { row, standing: Ok(standing), reason: Reason::BeyondKeep });
     let twins = twins.into_iter().map(|row| {
         let held = row.created_at.runs_until(rules.protect_for, now);
-        (row, held.map_or(Standing::Surplus, Standing::KeptUntil), Reason::Twin)
+        let standing = Ok(held.map_or(Standing::Surplus, Standing::KeptUntil));
+        Judged { row, standing, reason: Reason::Twin }
     });
-    for (row, standing, reason) in judged.chain(twins) {
-        let due_at = match standing {
-            Standing::Surplus => {
-                found.disown.push(verdict(row, reason, None));
-                continue;
-            }
-            Standing::KeptUntil(until) => Some(until),
-            Standing::Kept => None,
-        };
-        if row.state != (CopyState::Active { due_at }) {
-            found.due.push(DueChange { copy_key: row.copy_key.clone(), rev: row.rev.clone(), due_at });
+    by_rule.chain(twins).collect()
+}
+
+/// What has to be written, each with its reason.
+fn verdicts(judged: Vec<Judged<'_>>) -> Verdicts {
+    let mut found = Verdicts::default();
+    for one in judged.into_iter().filter(Judged::changes) {
+        let (copy_key, rev) = (one.row.copy_key.clone(), one.row.rev.clone());
+        match one.outcome() {
+            Ok(due_at) => found.due.push(DueChange { copy_key, rev, due_at }),
+            Err(removed_at) => found.disown.push(Verdict { copy_key, rev, reason: one.reason, removed_at }),
         }
     }
     found
@@ -262,8 +326,4 @@ fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let put_back = row.undeleted_at().is_some() && next.undeleted_at().is_none();
     let no_own_place = row.floating || next.floating || put_back || row.order == next.order;
     incomparable && no_own_place && row.etag == next.etag && row.size == next.size
-}
-
-fn verdict(row: &CopyRow, reason: Reason, removed_at: Option<UnixMs>) -> Verdict {
-    Verdict { copy_key: row.copy_key.clone(), rev: row.rev.clone(), reason, removed_at }
 }
