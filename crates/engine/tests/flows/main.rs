@@ -8,6 +8,7 @@ mod world;
 mod clean;
 mod disown;
 mod driver;
+mod guards;
 
 mod mirror;
 mod reconcile;
