@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod credentials;
+pub mod endpoint;
 pub mod limits;
 pub mod sqlite;
 pub mod store;
