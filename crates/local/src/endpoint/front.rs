@@ -297,16 +297,17 @@ mod tests {
     #[test]
     fn only_signature_version_4_is_let_in() {
         let sts = SIGNED.replace("/s3/", "/sts/");
-        let cases: [(&str, &[(&str, &str)], &str); 6] = [
-            ("/b/k", &[("authorization", "AWS key:signature")], "InvalidRequest"),
-            ("/b/k", &[("authorization", "")], "InvalidRequest"),
-            ("/b/k?Signature=x&AWSAccessKeyId=a&Expires=1", &[], "InvalidRequest"),
-            ("/b/k", &[("authorization", &sts)], "AccessDenied"),
-            ("/b/k?X-Amz-Expires=604801", &[], "AuthorizationQueryParametersError"),
-            ("/b/k?X-Amz-Signature=a", &[("authorization", SIGNED)], "InvalidArgument"),
+        let cases = [
+            ("/b/k", Some("AWS key:signature"), "InvalidRequest"),
+            ("/b/k", Some(""), "InvalidRequest"),
+            ("/b/k?Signature=x&AWSAccessKeyId=a&Expires=1", None, "InvalidRequest"),
+            ("/b/k", Some(sts.as_str()), "AccessDenied"),
+            ("/b/k?X-Amz-Expires=604801", None, "AuthorizationQueryParametersError"),
+            ("/b/k?X-Amz-Signature=a", Some(SIGNED), "InvalidArgument"),
         ];
-        for (uri, headers, code) in cases {
-            assert_eq!(admitted(Method::GET, uri, headers).unwrap_err(), code, "{uri}");
+        for (uri, authorization, code) in cases {
+            let headers: Vec<(&str, &str)> = authorization.map(|value| ("authorization", value)).into_iter().collect();
+            assert_eq!(admitted(Method::GET, uri, &headers).unwrap_err(), code, "{uri}");
         }
         assert!(admitted(Method::GET, "/b/k", &[("authorization", SIGNED), ("host", "a")]).is_ok());
     }
