@@ -122,21 +122,37 @@ impl Driver {
         Ok(count)
     }
 
-    /// Handles the events of one key for every policy that covers it, then answers the queue.
+    /// Handles the events of one key for every policy that covers it, then answers the queue. An event that can never
+    /// succeed takes no other one with it: of a batch that fails for good each is handled alone.
     async fn handle_batch(&self, batch: Batch) {
+        let result = self.handled(&batch).await;
+        match result {
+            Err(error) if batch.deliveries.len() > 1 && error.retry() == Retry::Never => {
+                let Batch { bucket, key, deliveries } = batch;
+                for delivery in deliveries {
+                    let alone = Batch { bucket: bucket.clone(), key: key.clone(), deliveries: vec![delivery] };
+                    let result = self.handled(&alone).await;
+                    self.answer(&alone, result).await;
+                }
+            }
+            result => self.answer(&batch, result).await,
+        }
+    }
+
+    async fn handled(&self, batch: &Batch) -> Result<(), FlowError> {
         let events: Vec<ObjectEvent> = batch.deliveries.iter().map(|delivery| delivery.event.clone()).collect();
-        let mut result: Result<(), FlowError> = Ok(());
         for policy in self.policies.covering(&batch.bucket, &batch.key) {
             // A bug in a flow must not take the daemon down with the other keys: it is a failure like others.
             let handled = AssertUnwindSafe(handle(&policy, &batch.key, &events)).catch_unwind().await;
-            result = handled.unwrap_or_else(|_| Err(panicked(&batch.key)));
-            if result.is_err() {
-                break;
-            }
+            handled.unwrap_or_else(|_| Err(panicked(&batch.key)))?;
         }
+        Ok(())
+    }
+
+    async fn answer(&self, batch: &Batch, result: Result<(), FlowError>) {
         let answered = match result {
-            Ok(()) => self.done(&batch).await,
-            Err(error) => self.failed(&batch, &error).await,
+            Ok(()) => self.done(batch).await,
+            Err(error) => self.failed(batch, &error).await,
         };
         if let Err(error) = answered {
             // Unanswered events are delivered again: nothing is lost.

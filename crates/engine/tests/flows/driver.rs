@@ -151,6 +151,36 @@ async fn what_can_never_succeed_is_given_up_at_once() {
 }
 
 #[tokio::test]
+async fn an_event_that_can_never_succeed_takes_no_other_of_its_key_with_it() {
+    let world = World::new(Source::Versioned, rules());
+    for content in ["one", "two", "three"] {
+        push(&world, &world.put("a", content));
+    }
+    // The second version is the one that cannot be copied: once in the batch of three, once alone.
+    let damaged = || Fate::FailBefore(ErrorKind::Damaged("its bytes do not match its checksum".to_owned()));
+    world.faults.at("copier.copy", 2, damaged());
+    world.faults.at("copier.copy", 4, damaged());
+    driver(&world).run_once().await.unwrap();
+    assert_eq!(world.active("a"), ["three", "one"]);
+    assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn a_flow_that_panics_is_a_failed_event_and_the_other_keys_go_on() {
+    let world = World::new(Source::Versioned, rules());
+    for name in ["a", "b"] {
+        push(&world, &world.put(name, name));
+    }
+    world.faults.at("copier.copy", 1, Fate::First(Box::pin(async { panic!("a bug in a flow") })));
+    driver(&world).run_once().await.unwrap();
+    assert_eq!((world.active("a").len(), world.active("b")), (0, vec!["b".to_owned()]));
+    assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 1);
+    world.advance(REDELIVERY_WAIT_MAX);
+    driver(&world).run_once().await.unwrap();
+    assert_eq!(world.active("a"), ["a"]);
+}
+
+#[tokio::test]
 async fn one_key_that_fails_does_not_hold_up_the_others() {
     let world = World::new(Source::Versioned, rules());
     for name in ["a", "b", "c"] {
