@@ -8,7 +8,7 @@
 
 use crate::error::{FlowResult, PortResult};
 use crate::flows::mirror::mirror;
-use crate::flows::settle::settle;
+use crate::flows::settle::{is_surplus, settle};
 use crate::limits::{HANDLER_DEADLINE, LIST_PAGE};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{RowChange, RowId, RowSet, StateChange};
@@ -274,7 +274,8 @@ fn has_bytes(bytes: &[ListedCopy], row: &CopyRow) -> bool {
     bytes.iter().any(|copy| copy.copy == *row.copy_key.object())
 }
 
-/// Whether the listings and the rows tell different stories, or a row's order cannot be trusted. Only a hint.
+/// Whether the listings and the rows tell different stories, a row's order cannot be trusted, or a surplus copy was left
+/// that nobody purged (by a crash, or by a breaker that has been released since). Only a hint.
 fn differs(policy: &Policy, partition: &Partition, listed: Option<&Listed>) -> bool {
     let mut active = partition.rows.iter().filter(|row| row.is_active());
     let story = match listed {
@@ -284,6 +285,7 @@ fn differs(policy: &Policy, partition: &Partition, listed: Option<&Listed>) -> b
     let at_rest = Step::Apply(Verdicts::default());
     story
         || active.any(|row| row.floating)
+        || partition.rows.iter().any(is_surplus)
         || next_step(partition, &Ask::BY_FACTS, None, &policy.rules, policy.clock.now()) != at_rest
 }
 

@@ -168,7 +168,8 @@ async fn purge_surplus(policy: &Policy, surplus: Vec<OwnedRow>) -> PortResult<()
     }
 }
 
-fn is_surplus(row: &CopyRow) -> bool {
+/// Disowned as surplus: claimed for a purge that waits for no grace.
+pub(crate) fn is_surplus(row: &CopyRow) -> bool {
     matches!(row.state, CopyState::Disowned { reason, .. } if reason.is_surplus())
 }
 

@@ -106,6 +106,19 @@ async fn a_row_without_bytes_is_disowned_and_the_current_content_copied_again() 
 }
 
 #[tokio::test]
+async fn a_surplus_copy_that_a_crash_left_is_purged_without_waiting_for_the_grace() {
+    let world = World::new(Source::Versioned, keep(1));
+    world.protect("a", "one").await;
+    let event = world.put("a", "two");
+    world.faults.at("purger.purge", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    world.try_handle(&event).await.unwrap_err();
+    assert_eq!(world.disowned("a"), [("one".to_owned(), Reason::BeyondKeep)]);
+    reconciled(&world).await;
+    assert_eq!((world.disowned("a"), world.copies()), (vec![], 1));
+    world.assert_laws("after reconcile");
+}
+
+#[tokio::test]
 async fn a_listing_that_fails_ends_the_run_and_nothing_is_taken_for_deleted() {
     for (call, kind) in [
         ("source.list", ErrorKind::Missing),
