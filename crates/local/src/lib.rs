@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod credentials;
 pub mod endpoint;
+mod io_error;
+pub mod journal;
 pub mod limits;
 pub mod sqlite;
 pub mod store;

@@ -28,3 +28,13 @@ pub const BUSY_WAIT_MS: u32 = 10_000;
 pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
 /// Entries or keys that one page of the catalog has at most.
 pub const INDEX_PAGE_MAX: usize = 10_000;
+/// Bytes from which the journal begins a new segment.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of the longest line that the journal can have: both keys at their longest, every byte of them escaped.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Appends that wait for the journal's writer; more callers wait for a place.
+pub const JOURNAL_QUEUE: usize = 1_024;
+/// Lines that the journal's writer writes with one fsync, unless one caller brings more.
+pub const JOURNAL_BATCH_LINES: usize = 4_096;
+/// Faults of the journal that an audit names; the others are counted.
+pub const AUDIT_FAULTS: usize = 1_000;

@@ -13,11 +13,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use rows::{checksum_text, read_checksum};
 pub use schema::CATALOG;
 pub use snapshot::Snapshot;
 
-use super::error_map::{Fault, io_failed};
+use super::error_map::Fault;
 use super::open::Database;
+use crate::io_error::io_failed;
 use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::limits::CLEAN_PAGE;

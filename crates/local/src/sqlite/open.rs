@@ -7,9 +7,10 @@
 //! A clean stop folds the WAL in and removes it, so a WAL with content says that the last stop was none. Only then, or
 //! when the file is small, the whole file is checked: nobody wants 300 MB read at every start.
 
-use super::error_map::{Attempt, Fault, io_failed};
+use super::error_map::{Attempt, Fault};
 use super::readers::Readers;
 use super::writer::Writer;
+use crate::io_error::io_failed;
 use crate::limits::{
     BUSY_WAIT_MS, CHECKED_ALWAYS_BYTES, PAGE_BYTES, READER_CACHE_KIB, STATEMENTS, WAL_BYTES_KEPT, WAL_PAGES_MAX,
     WRITER_CACHE_KIB,

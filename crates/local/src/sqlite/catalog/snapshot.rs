@@ -4,7 +4,8 @@
 //! next one replaces.
 
 use super::schema::CATALOG;
-use crate::sqlite::error_map::{Attempt, Fault, io_failed};
+use crate::io_error::io_failed;
+use crate::sqlite::error_map::{Attempt, Fault};
 use crate::sqlite::open::connect_reader;
 use engine::error::PortResult;
 use std::fs::File;
