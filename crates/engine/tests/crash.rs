@@ -335,6 +335,69 @@ async fn kill_at_every_effect(flow: Flow, source: Source) -> usize {
     unreachable!("every flow ends")
 }
 
+/// Kills the flow at every effect, and what repairs it (redelivery, reconcile, clean) at every effect, too.
+async fn kill_the_recovery(flow: Flow) {
+    let (mut k, mut j) = (1, 1);
+    loop {
+        let (world, events) = flow.prepare(Source::Versioned).await;
+        let faults = Arc::new(Faults::die_at(k, Death::Before));
+        let policy = world.policy_through(Arc::clone(&faults) as _);
+        let target = world.write_through("target", Arc::clone(&faults) as _);
+        let completed = tokio::select! {
+            biased;
+            () = faults.death() => false,
+            () = flow.run(&policy, &target, &events) => true,
+        };
+        world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+        let context = format!("{flow:?}, killed at effect {k}, and its recovery at effect {j}");
+        let faults = Arc::new(Faults::die_at(j, Death::Before));
+        let policy = world.policy_through(Arc::clone(&faults) as _);
+        let repaired = tokio::select! {
+            biased;
+            () = faults.death() => false,
+            () = repair(&policy, &events) => true,
+        };
+        for expected in ["the breaker tripped", "bytes are missing"] {
+            world.logs.forgive(expected);
+        }
+        recover(flow, &world, &events, &faults, Arrives::AfterRecovery, &context).await;
+        match (completed, repaired) {
+            (true, true) => return,
+            (false, true) => (k, j) = (k + 1, 1),
+            (_, false) => j += 1,
+        }
+    }
+}
+
+async fn repair(policy: &Policy, events: &[ObjectEvent]) {
+    for event in events {
+        handle(policy, &event.key, std::slice::from_ref(event)).await.unwrap();
+    }
+    let cancel = CancellationToken::new();
+    reconcile(policy, Orphans::PastDeadline, &Silent, &cancel).await.unwrap();
+    clean(policy, &cancel).await.unwrap();
+}
+
+#[tokio::test]
+async fn killed_again_in_the_middle_of_the_recovery() {
+    for flow in [
+        Flow::Replicate,
+        Flow::ReplicateOverwritten,
+        Flow::ReplicateByLook,
+        Flow::Disown,
+        Flow::VersionRemoved,
+        Flow::Clean,
+        Flow::Trip,
+        Flow::Release,
+        Flow::Mirror,
+        Flow::Restore,
+        Flow::Undelete,
+        Flow::Reconcile,
+    ] {
+        kill_the_recovery(flow).await;
+    }
+}
+
 macro_rules! killed_at_every_effect {
     ($($name:ident: $flow:ident of $($source:ident)+, at least $least:literal effects;)+) => {$(
         #[tokio::test]

@@ -195,3 +195,18 @@ async fn with_seeded_faults_everything_ends_as_without() {
         assert_eq!((world.active("a"), world.active("b")), (vec![], vec!["5".to_owned(), "3".to_owned()]), "{context}");
     }
 }
+
+/// Behind the retries, and behind the tap that all these tests stand on, the ports keep their contracts.
+#[tokio::test]
+async fn wrapped_ports_pass_the_conformance_suites() {
+    let made = || {
+        let world = World::new(Source::Versioned, rules());
+        let (retries, _, _) = retries(&world);
+        let tap = Tap::new(Arc::new(Faults::default()));
+        let catalog = Arc::clone(&world.memory.catalog);
+        let tapped = (tap.catalog("catalog", Arc::clone(&catalog) as _), tap.keys("keys", catalog as _));
+        (retries.catalog(tapped.0), retries.keys(tapped.1))
+    };
+    engine::conformance::catalog::catalog(|| async { made().0 }).await;
+    engine::conformance::catalog::catalog_keys(|| async { made() }).await;
+}
