@@ -73,7 +73,10 @@ fn clippy() -> Result<Outcome> {
 }
 
 fn clippy_sabotage() -> Result<Outcome> {
-    Sh::new("cargo clippy -p afterimage-engine --all-targets --features sabotage -- -D warnings").run()
+    Sh::new(
+        "cargo clippy -p afterimage-lifecycle -p afterimage-engine --all-targets --features sabotage -- -D warnings",
+    )
+    .run()
 }
 
 fn docs() -> Result<Outcome> {
@@ -90,8 +93,13 @@ fn tests() -> Result<Outcome> {
 
 fn sabotage() -> Result<Outcome> {
     match Sh::new("cargo nextest --version").works() {
-        true => Sh::new("cargo nextest run -p afterimage-engine --features sabotage sabotage").run(),
-        false => Sh::new("cargo test -p afterimage-engine --features sabotage --lib --tests sabotage").run(),
+        true => {
+            Sh::new("cargo nextest run -p afterimage-lifecycle -p afterimage-engine --features sabotage sabotage").run()
+        }
+        false => Sh::new(
+            "cargo test -p afterimage-lifecycle -p afterimage-engine --features sabotage --lib --tests sabotage",
+        )
+        .run(),
     }
 }
 

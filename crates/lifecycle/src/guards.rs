@@ -41,6 +41,28 @@ pub enum Guard {
     MirrorLooksAgain,
 }
 
+impl Guard {
+    /// All of them, in the order of the document.
+    pub const ALL: [Guard; 16] = [
+        Guard::SettleAfterGone,
+        Guard::AdoptAfterGone,
+        Guard::UpsertNeverRevives,
+        Guard::PurgeReadsAgain,
+        Guard::LookWhenTimeOrdered,
+        Guard::LookAfterRead,
+        Guard::VersionRemovedLooks,
+        Guard::FloatingLooks,
+        Guard::OldEventsOnlyLook,
+        Guard::DifferencesAreHints,
+        Guard::UndeleteOutlivesOldRemovals,
+        Guard::ClaimIsConditional,
+        Guard::BytesAfterClaim,
+        Guard::ReconcileSettles,
+        Guard::LookedNamesAreUnique,
+        Guard::MirrorLooksAgain,
+    ];
+}
+
 /// Which guards hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guards {
