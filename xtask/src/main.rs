@@ -7,6 +7,7 @@ mod licences;
 mod purity;
 mod run;
 mod sources;
+mod unused;
 
 use anyhow::{Result, bail};
 use run::{Outcome, Sh, run_steps};
@@ -25,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "documents", what: "files that documents and comments name exist", run: documents::named_files_exist },
     Step { name: "purity", what: "lifecycle has no way to do I/O or to know the time", run: purity::lifecycle_is_pure },
     Step { name: "licences", what: "licences, banned crates and sources of all dependencies", run: licences::check },
+    Step { name: "unused", what: "every dependency is used", run: unused::every_dependency_is_named },
     Step { name: "advisories", what: "known vulnerabilities", run: licences::advisories },
     Step { name: "clippy", what: "no warning in any target", run: clippy },
     Step { name: "clippy-sabotage", what: "the same with the guards removable", run: clippy_sabotage },
