@@ -74,7 +74,10 @@ pub async fn restore(
     let mut keys = Keys::under(policy, prefix);
     let mut done = 0;
     while let Some(page) = keys.next().await? {
-        let mut results = stream::iter(&page).map(|key| one.restore(key)).buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
+        let one = &one;
+        let mut results = stream::iter(page)
+            .map(|key| async move { one.restore(&key).await })
+            .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
         while let Some(result) = results.next().await {
             report.absorb(result);
             done += 1;

@@ -125,10 +125,10 @@ impl One<'_> {
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> bool {
-        let mut results = stream::iter(keys)
+        let mut results = stream::iter(keys.to_vec()) // owned, so that the flow may move between threads
             .map(|key| async move {
                 let mut report = Report::of("undelete");
-                self.undelete(key, &mut report).await;
+                self.undelete(&key, &mut report).await;
                 report
             })
             .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);

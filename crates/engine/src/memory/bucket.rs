@@ -109,6 +109,11 @@ impl MemoryBucket {
         (sequencer(state.writes), head)
     }
 
+    /// How many writes and deletes it has taken: the sequencer of the last one, as a number.
+    pub fn writes(&self) -> u64 {
+        lock(&self.state).writes
+    }
+
     /// Deletes as a client of the source does: a marker in a versioned bucket. Gives the delete's sequencer.
     pub fn delete_object(&self, key: &ObjectKey) -> String {
         let mut state = lock(&self.state);

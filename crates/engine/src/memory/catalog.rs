@@ -59,6 +59,11 @@ impl MemoryCatalog {
         lock(&self.state).keys.iter().map(|(key, held)| (key.clone(), held.partition())).collect()
     }
 
+    /// The policy's state, as it stands now.
+    pub fn policy_state(&self) -> PolicyState {
+        lock(&self.state).policy.clone()
+    }
+
     /// How many writes it has taken: a settle that changes nothing does not move it.
     pub fn writes(&self) -> u64 {
         lock(&self.state).writes

@@ -69,8 +69,18 @@ pub enum Fate {
 
 /// Decides on calls.
 pub trait Probe: Send + Sync {
+    /// Awaited before anything becomes of this call: an interleaving at every call.
+    fn before(&self, _call: &Call) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// What becomes of this call.
     fn fate(&self, call: &Call) -> Fate;
+
+    /// Awaited between the call's effect and its caller's learning of it.
+    fn after(&self, _call: &Call) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 
     /// The caller is dead from now on.
     fn died(&self) {}
@@ -143,8 +153,17 @@ impl Tap {
         request: impl Future<Output = PortResult<T>> + Send + 'static,
     ) -> PortResult<T> {
         let failed = |kind| Err(PortError::new("call", call.name(), kind));
+        if let Some(turn) = self.probe.before(&call) {
+            turn.await;
+        }
         match self.probe.fate(&call) {
-            Fate::Pass => request.await,
+            Fate::Pass => {
+                let done = request.await;
+                if let Some(turn) = self.probe.after(&call) {
+                    turn.await;
+                }
+                done
+            }
             Fate::First(other) => {
                 other.await;
                 request.await
@@ -174,8 +193,17 @@ impl Tap {
     {
         let failed = |kind: &ErrorKind| Err(PortError::new("call", call.name(), kind.clone()));
         let half = items.len().div_ceil(2).min(items.len().saturating_sub(1));
+        if let Some(turn) = self.probe.before(&call) {
+            turn.await;
+        }
         match self.probe.fate(&call) {
-            Fate::Pass => request(items).await,
+            Fate::Pass => {
+                let done = request(items).await;
+                if let Some(turn) = self.probe.after(&call) {
+                    turn.await;
+                }
+                done
+            }
             Fate::First(other) => {
                 other.await;
                 request(items).await
