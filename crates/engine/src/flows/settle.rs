@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::steps::copy_rows;
 use crate::steps::journal_lines::{SERVICE, about_copy};
 use crate::steps::look::look;
-use crate::steps::purge::{OwnedRow, purge_claimed};
+use crate::steps::purge::{OwnedRow, purge, purge_claimed};
 use lifecycle::copy_key::{CopyName, Identity};
 use lifecycle::event::Current;
 use lifecycle::guards::Guard;
@@ -147,20 +147,23 @@ async fn apply(policy: &Policy, key: &ObjectKey, partition: &Partition, verdicts
     });
     let claimed: Vec<CopyRow> = claimed.collect();
     policy.metrics.add(Counter::Disowned, claimed.len() as u64);
-    let left_by_a_crash = partition.rows.iter().cloned();
-    let surplus = claimed.into_iter().chain(left_by_a_crash).filter(is_surplus);
-    let surplus: Vec<OwnedRow> = surplus.map(|row| OwnedRow { original: key.clone(), row }).collect();
-    purge_surplus(policy, surplus).await?;
+    let mine: Vec<OwnedRow> =
+        claimed.into_iter().filter(is_surplus).map(|row| OwnedRow { original: key.clone(), row }).collect();
+    let left_by_a_crash = partition.rows.iter().filter(|row| is_surplus(row)).map(|row| id(&row.copy_key)).collect();
+    purge_surplus(policy, mine, left_by_a_crash).await?;
     Ok(if refused { Round::Again } else { Round::AtRest })
 }
 
-/// Purges surplus rows; a failure fails the settling, so that the event comes back.
-async fn purge_surplus(policy: &Policy, surplus: Vec<OwnedRow>) -> PortResult<()> {
-    if surplus.is_empty() {
-        return Ok(());
-    }
+/// Purges surplus rows: those claimed just now as they are, those that somebody else claimed after one more read, since a
+/// redelivery may have made the copy anew. A failure fails the settling, so that the event comes back.
+async fn purge_surplus(policy: &Policy, mine: Vec<OwnedRow>, left_by_a_crash: Vec<RowId>) -> PortResult<()> {
     let mut report = Report::of("purge");
-    purge_claimed(policy, surplus, &mut report).await?;
+    if !mine.is_empty() {
+        purge_claimed(policy, mine, &mut report).await?;
+    }
+    if !left_by_a_crash.is_empty() {
+        purge(policy, &left_by_a_crash, &mut report).await?;
+    }
     match report.failed.first() {
         None => Ok(()),
         Some(item) => Err(PortError::new("purge copy", &item.object, ErrorKind::Unavailable)
@@ -208,5 +211,5 @@ async fn purge_before_claim(
         let state = CopyState::Disowned { at: now, reason: verdict.reason };
         Some(OwnedRow { original: key.clone(), row: CopyRow { state, ..row.clone() } })
     });
-    purge_surplus(policy, surplus.collect()).await
+    purge_surplus(policy, surplus.collect(), Vec::new()).await
 }

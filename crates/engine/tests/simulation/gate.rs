@@ -94,6 +94,10 @@ impl Gate {
         !self.state().late.is_empty()
     }
 
+    pub(crate) fn has_late_of(&self, task: usize) -> bool {
+        self.state().late.iter().any(|late| late.task == task)
+    }
+
     /// Takes one of the requests on their way, by chance.
     pub(crate) fn take_late(&self, rng: &mut Rng) -> Option<Late> {
         let mut state = self.state();

@@ -21,7 +21,9 @@ pub(crate) fn events_alone_suffice(world: &World) -> Check {
         let held = world.setup.rules.breaker.is_some();
         return if held || world.remembered.command_cut_short { Ok(()) } else { mirror_equals(world) };
     }
-    if world.remembered.command_cut_short {
+    // An event without an order leaves no fact that a late older one would meet: only reconcile looks again.
+    let remembered = world.remembered;
+    if remembered.command_cut_short || remembered.orderless || remembered.overtaken {
         return Ok(());
     }
     for key in &world.keys {

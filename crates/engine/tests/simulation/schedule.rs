@@ -168,6 +168,7 @@ fn one_late(world: &mut World) {
     world.gate.say(|| format!("    the late request of #{} comes in: {}", late.task, late.call));
     let polled = late.request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(polled, Poll::Ready(()), "requests to memory end at once");
+    world.late_came_in(late.task);
     // Its caller began before the run knows: judge it as if it had begun with the run.
     world.look_on(0, &Work::Release);
 }

@@ -26,12 +26,18 @@ pub(crate) struct Watch {
     tripped: Option<u64>,
     /// In which step each key's tombstone was noted.
     buried: BTreeMap<ObjectKey, u64>,
+    /// In which step each copy was last seen disowned.
+    disowned_in: BTreeMap<ObjectKey, u64>,
     /// In which steps the index lagged behind, lately.
     pub stale_until: u64,
     pub violation: Option<String>,
 }
 
 impl Watch {
+    pub(crate) fn from(start: UnixMs) -> Watch {
+        Watch { latest: start, ..Watch::default() }
+    }
+
     pub(crate) fn violated(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
@@ -61,6 +67,8 @@ impl Watch {
     }
 
     fn rows_changed(&mut self, world: &World, now: &BTreeMap<ObjectKey, Partition>, started: u64) {
+        let disowned = self.rows.values().flat_map(|partition| &partition.rows).filter(|row| !row.is_active());
+        self.disowned_in.extend(disowned.map(|row| (row.copy_key.object().clone(), world.step)));
         for (key, partition) in now {
             let before = self.rows.get(key).cloned();
             let before = before.as_ref();
@@ -86,7 +94,7 @@ impl Watch {
     fn disowned(&mut self, world: &World, key: &ObjectKey, was: &CopyRow, reason: Reason, started: u64) {
         let source = &world.source;
         let removal_after = |moment: UnixMs| {
-            let removed = |fact: &Fact| !matches!(fact.deed, Deed::Put { .. }) && fact.time > moment;
+            let removed = |fact: &Fact| !matches!(fact.deed, Deed::Put { .. }) && fact.time >= moment;
             source.facts(key).iter().any(removed)
         };
         match (reason, was.origin) {
@@ -149,14 +157,18 @@ impl Watch {
             return;
         };
         let CopyState::Disowned { at, reason } = row.state else {
-            self.violated(format!("{copy}: purged while it was active"));
+            // Legal only if it was disowned when the purge began: others purged it, a redelivery made it anew.
+            if self.disowned_in.get(copy).is_none_or(|step| *step < started) {
+                self.violated(format!("{copy}: purged while it was active"));
+            }
+            self.last_copy(world, &key, &row, now);
             return;
         };
         let rules = &world.setup.rules;
         if !reason.is_surplus() && at.plus(rules.grace) > self.latest {
             self.violated(format!("{copy}: purged before its grace was over"));
         }
-        if row.created_at.plus(rules.protect_for) > self.latest {
+        if rules.protect_for.0 > 0 && row.created_at.plus(rules.protect_for) > self.latest {
             self.violated(format!("{copy}: purged while it was protected"));
         }
         if !reason.is_surplus() && *work == Work::Clean {

@@ -31,6 +31,7 @@ use engine::wrap::tap::Tap;
 use lifecycle::event::ObjectEvent;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::SpanMs;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub(crate) struct Mail {
     pub in_hands: usize,
     /// How often it may still come again after it was handled.
     pub repeats: usize,
+    /// Requests of dead handlers that are still on their way: a request times out before its event is delivered again.
+    pub on_the_way: usize,
 }
 
 /// What a task does.
@@ -84,6 +87,8 @@ pub(crate) struct Remembered {
     pub undeleted: bool,
     /// Some event was handled without its order.
     pub orderless: bool,
+    /// A dead handler's request came in after another handler was done with its event: only reconcile repairs that.
+    pub overtaken: bool,
 }
 
 pub(crate) struct World {
@@ -102,6 +107,8 @@ pub(crate) struct World {
     pub remembered: Remembered,
     pub watch: Watch,
     pub step: u64,
+    /// The events of handlers that died with a request on its way.
+    late_mail: BTreeMap<usize, Vec<usize>>,
     next_task: usize,
 }
 
@@ -141,8 +148,9 @@ impl World {
             mails: Vec::new(),
             tasks: Vec::new(),
             remembered: Remembered::default(),
-            watch: Watch::default(),
+            watch: Watch::from(START),
             step: 0,
+            late_mail: BTreeMap::new(),
             next_task: 0,
         }
     }
@@ -180,7 +188,7 @@ impl World {
                 self.remembered.orderless = true;
             }
             let repeats = if self.rng.chance(self.setup.rates.duplicate) { 1 + self.rng.below(2) } else { 0 };
-            self.mails.push(Mail { number, event, handled: false, in_hands: 0, repeats });
+            self.mails.push(Mail { number, event, handled: false, in_hands: 0, repeats, on_the_way: 0 });
         }
     }
 
@@ -192,7 +200,7 @@ impl World {
             (false, _) => twice,
             (true, _) => mail.repeats > 0,
         };
-        (0..self.mails.len()).filter(|place| may(&self.mails[*place])).collect()
+        (0..self.mails.len()).filter(|place| self.mails[*place].on_the_way == 0 && may(&self.mails[*place])).collect()
     }
 
     /// Hands an event, or several of one key, to a handler.
@@ -271,6 +279,10 @@ impl World {
         match polled {
             Polled::Stopped => None,
             Polled::Died => {
+                if let (Work::Handle(places), true) = (&work, self.gate.has_late_of(id)) {
+                    places.iter().for_each(|place| self.mails[*place].on_the_way += 1);
+                    self.late_mail.insert(id, places.clone());
+                }
                 self.bury(at);
                 None
             }
@@ -295,6 +307,14 @@ impl World {
         self.gate.say(|| format!("#{} is dead", task.id));
         self.put_back(&task.work);
         self.remembered.command_cut_short |= is_command(&task.work);
+    }
+
+    /// The late request of that task has come in.
+    pub(crate) fn late_came_in(&mut self, task: usize) {
+        for place in self.late_mail.remove(&task).unwrap_or_default() {
+            self.mails[place].on_the_way -= 1;
+            self.remembered.overtaken |= self.mails[place].handled;
+        }
     }
 
     fn put_back(&mut self, work: &Work) {
