@@ -5,11 +5,11 @@ pub const WRITER_QUEUE: usize = 2_048;
 /// Jobs that one transaction takes at most: bounds how long the first of them waits for the others.
 pub const WRITER_BATCH: usize = 512;
 /// Rows changed since the last checkpoint from which an idle writer checkpoints.
-pub const CHECKPOINT_WHEN_IDLE: u64 = 2_000;
+pub const CHECKPOINT_WHEN_IDLE: u64 = 1_500;
 /// Rows changed since the last checkpoint from which a busy writer checkpoints, so that the WAL stays bounded.
-pub const CHECKPOINT_ALWAYS: u64 = 16_000;
+pub const CHECKPOINT_ALWAYS: u64 = 6_000;
 /// The net under both: pages in the WAL from which SQLite itself checkpoints while it commits.
-pub const WAL_PAGES_MAX: u32 = 16_384;
+pub const WAL_PAGES_MAX: u32 = 8_192;
 /// Bytes that the WAL file keeps after a checkpoint.
 pub const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// Bytes of a database's page.
