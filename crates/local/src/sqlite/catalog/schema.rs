@@ -13,7 +13,7 @@ pub static CATALOG: Schema = Schema {
     what: "catalog",
     application_id: 0x4149_4341, // "AICA"
     migrations: &[LAYOUT_1],
-    remedy: "move it aside and run `afterimage reconcile --rebuild`",
+    remedy: "stop `serve` and run `afterimage reconcile --rebuild`, which sets it aside and makes it again",
 };
 
 const LAYOUT_1: &str = r#"

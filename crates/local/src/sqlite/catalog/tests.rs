@@ -261,7 +261,8 @@ fn a_file_that_is_no_catalog_is_refused_with_what_to_do() {
     let path = folder.folder.path().join("documents.sqlite");
     std::fs::write(&path, "not a database").unwrap();
     let error = SqliteCatalog::open(&path).err().unwrap();
-    let remedy = "damaged: the file is no database; move it aside and run `afterimage reconcile --rebuild`";
+    let remedy = "damaged: the file is no database; stop `serve` and run `afterimage reconcile --rebuild`, \
+        which sets it aside and makes it again";
     assert_eq!(error.to_string(), format!("open database {}: {remedy}", path.display()));
 }
 
