@@ -6,5 +6,6 @@ pub mod endpoint;
 mod io_error;
 pub mod journal;
 pub mod limits;
+pub mod spool;
 pub mod sqlite;
 pub mod store;

@@ -7,14 +7,16 @@
 //! Every write, once its body has arrived, runs to its end even if the caller's future is dropped meanwhile.
 
 use super::Store;
+use super::copy::CopyEnd;
 use super::error::{StoreError, StoreResult};
+use super::held::Held;
+use super::limits::DELETE_MAX;
 use super::types::{
     BucketInfo, CompleteExpectation, CompletePart, CopySpec, DeleteItem, Deleted, Found, ListPage, ListRequest,
     ObjectInfo, PartInfo, PartPage, PutRequest, ReadRange, UploadId, UploadPage,
 };
-use engine::error::{ErrorKind, PortError};
 use engine::ports::objects::{Attributes, ByteStream};
-use lifecycle::ids::{ETag, ObjectKey, VersionId};
+use lifecycle::ids::{ObjectKey, VersionId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,18 +24,18 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Bucket {
     pub(super) store: Arc<Store>,
-    pub(super) info: Arc<BucketInfo>,
+    pub(super) held: Arc<Held>,
 }
 
 impl Bucket {
     /// Name, role, folder.
     pub fn info(&self) -> &BucketInfo {
-        &self.info
+        &self.held.info
     }
 
     /// What the object is; `None` when it is definitely absent. `version`: a version that is still kept (source buckets).
     pub async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> StoreResult<Option<ObjectInfo>> {
-        soon((key, version))
+        Ok(self.locate(key, version).await?.map(|row| row.info()))
     }
 
     /// The object and its bytes. [`StoreError::RangeNotSatisfiable`] when the range begins beyond the end.
@@ -43,51 +45,59 @@ impl Bucket {
         version: Option<&VersionId>,
         range: ReadRange,
     ) -> StoreResult<Option<Found>> {
-        soon((key, version, range))
+        self.read(key, version, range).await
     }
 
     /// One page of a listing, in O(page), however many keys a common prefix stands for.
     pub async fn list(&self, request: &ListRequest) -> StoreResult<ListPage> {
-        soon(request)
+        self.list_page(request).await
     }
 
     /// Writes an object. A body that ends in an error, or that the check refuses, leaves nothing: no object, no event.
     /// Returns when bytes, row and event are durable. [`StoreError::PreconditionFailed`] when `onto` does not hold.
     pub async fn put(&self, request: PutRequest, body: ByteStream) -> StoreResult<ObjectInfo> {
         self.writable()?;
-        soon((request.key, body.size_hint()))
+        self.write(request, body).await
     }
 
     /// Copies an object from `source` (this bucket or another) into this one.
     /// [`StoreError::NoSuchKey`], [`StoreError::SourceChanged`], [`StoreError::PreconditionFailed`].
     pub async fn copy_from(&self, source: &Bucket, spec: &CopySpec) -> StoreResult<ObjectInfo> {
         self.writable()?;
-        soon((source, spec))
+        match self.copy(source, spec.clone()).await? {
+            CopyEnd::Done(info) => Ok(*info),
+            CopyEnd::SourceGone => Err(StoreError::NoSuchKey(spec.from.to_string())),
+            CopyEnd::SourceChanged => Err(StoreError::SourceChanged),
+            CopyEnd::DestinationChanged => Err(StoreError::PreconditionFailed),
+        }
     }
 
     /// Deletes an object. [`StoreError::PreconditionFailed`] when it is there with another tag than asked for.
     pub async fn delete(&self, item: &DeleteItem) -> StoreResult<Deleted> {
         self.writable()?;
-        soon(item)
+        self.remove(vec![item.clone()]).await?.pop().unwrap_or(Ok(Deleted::WasAbsent))
     }
 
     /// Deletes up to 1,000 objects in one transaction; one result each, in the order asked.
     pub async fn delete_many(&self, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<Deleted>>> {
         self.writable()?;
-        soon(items)
+        if items.len() > DELETE_MAX {
+            return Err(StoreError::Invalid(format!("at most {DELETE_MAX} objects are deleted at once")));
+        }
+        self.remove(items.to_vec()).await
     }
 
     /// Replaces the tags of the current version (an empty map deletes them). Makes no event, as in S3.
     /// [`StoreError::NoSuchKey`]. Reading tags is [`Bucket::head`].
     pub async fn set_tags(&self, key: &ObjectKey, tags: BTreeMap<String, String>) -> StoreResult<()> {
         self.writable()?;
-        soon((key, tags))
+        self.retag(key.clone(), tags).await
     }
 
     /// Begins a multipart upload.
     pub async fn create_upload(&self, key: &ObjectKey, attributes: Attributes) -> StoreResult<UploadId> {
         self.writable()?;
-        soon((key, attributes))
+        self.begin_upload(key, attributes).await
     }
 
     /// Stores one part (1 to 10,000), replacing an earlier one of that number. Durable when it returns.
@@ -100,12 +110,12 @@ impl Bucket {
         body: ByteStream,
     ) -> StoreResult<PartInfo> {
         self.writable()?;
-        soon((key, upload, number, check.is_some(), body.size_hint()))
+        self.take_part(key, upload, number, check, body).await
     }
 
     /// The parts of an upload with numbers above `after`.
     pub async fn parts(&self, key: &ObjectKey, upload: &UploadId, after: u32, limit: usize) -> StoreResult<PartPage> {
-        soon((key, upload, after, limit))
+        self.parts_page(key, upload, after, limit).await
     }
 
     /// The object made of these parts, in one step. Its tag is `"<md5 of the parts' md5s>-<number of parts>"`.
@@ -118,13 +128,13 @@ impl Bucket {
         expected: CompleteExpectation,
     ) -> StoreResult<ObjectInfo> {
         self.writable()?;
-        soon((key, upload, parts, onto, expected))
+        self.complete(key, upload, parts, onto, expected).await
     }
 
     /// Forgets an upload and its parts.
     pub async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> StoreResult<()> {
         self.writable()?;
-        soon((key, upload))
+        self.forget_upload(key, upload).await
     }
 
     /// Uploads under `prefix`, by key and id, after that key (and, of that key, after that id).
@@ -134,23 +144,13 @@ impl Bucket {
         after: Option<(&str, Option<&UploadId>)>,
         limit: usize,
     ) -> StoreResult<UploadPage> {
-        soon((prefix, after, limit))
-    }
-
-    /// Tag of the empty object, for callers that need one.
-    #[doc(hidden)]
-    pub fn empty_tag() -> ETag {
-        ETag::from("d41d8cd98f00b204e9800998ecf8427e")
+        self.uploads_page(prefix, after, limit).await
     }
 
     fn writable(&self) -> StoreResult<()> {
-        match self.info.role {
+        match self.held.info.role {
             super::types::Role::Source => Ok(()),
-            super::types::Role::Destination => Err(StoreError::ReadOnly(self.info.name.to_string())),
+            super::types::Role::Destination => Err(StoreError::ReadOnly(self.held.info.name.to_string())),
         }
     }
-}
-
-fn soon<A, T>(_: A) -> StoreResult<T> {
-    Err(PortError::new("use bucket store", "", ErrorKind::Unsupported).into())
 }

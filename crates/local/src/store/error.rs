@@ -4,6 +4,7 @@
 //! failures of the machine are [`StoreError::Port`].
 
 use super::types::Mismatch;
+use crate::io_error::io_failed;
 use engine::error::{ErrorKind, PortError};
 use std::fmt;
 use std::io;
@@ -81,16 +82,7 @@ impl StoreError {
     }
 }
 
-/// Maps an error of the operating system.
+/// Maps an error of the file system, as everywhere in this crate.
 pub(crate) fn io_error(attempted: &'static str, object: impl fmt::Display, error: io::Error) -> PortError {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-        io::ErrorKind::NotFound => ErrorKind::Missing,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            ErrorKind::AccessDenied(attempted.to_owned())
-        }
-        io::ErrorKind::Interrupted | io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => ErrorKind::Unavailable,
-        _ => ErrorKind::Unavailable,
-    };
-    PortError::new(attempted, object, kind).because(error)
+    io_failed(attempted, &object.to_string(), error)
 }

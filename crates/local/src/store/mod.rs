@@ -1,87 +1,341 @@
 //! The bucket store: buckets of objects on the file system, with an index in `state.sqlite`.
 //!
 //! Place: the S3 endpoint serves clients from it ([`Bucket`]), the engine reaches it through the object ports. A write to a
-//! source bucket ends in one transaction {object row, event}: acknowledged means in the spool (I8).
-//! The layout of files and tables stands in `docs/formats.md`.
+//! source bucket ends in one transaction {object row, event}: acknowledged means in the spool (I8). Bytes are durable
+//! before any row says that they are there (I1). The layout of files and tables stands in `docs/formats.md`; what a crash
+//! leaves stands at the head of each part: `write.rs`, `copy.rs`, `multipart.rs`, `purge.rs`, `reclaim.rs`, `reindex.rs`.
 
-#![expect(dead_code, reason = "the parts that use these follow")]
-
+mod blocking;
 mod bucket;
+mod copy;
+mod crc;
 mod error;
+mod folder;
+mod held;
+mod index;
+mod intake;
+mod limits;
+mod meta;
+mod multipart;
+mod path;
+mod ports;
+mod purge;
+mod read;
+pub(crate) mod reclaim;
+mod reindex;
+mod schema;
+mod tree;
 mod types;
+mod upload_rows;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use bucket::Bucket;
 pub use error::{StoreError, StoreResult};
+pub use folder::FolderTarget;
+pub use reindex::Reindexed;
 pub use types::{
     BodyCheck, BodyDigest, BucketInfo, BucketName, BucketSpec, CompleteExpectation, CompletePart, CopyAttributes,
     CopySpec, DeleteItem, Deleted, Found, ListEntry, ListFrom, ListPage, ListRequest, Mismatch, ObjectInfo, PartInfo,
     PartPage, PutRequest, ReadRange, Role, UploadId, UploadInfo, UploadPage,
 };
 
-use engine::error::{ErrorKind, PortError};
+use crate::spool::Spool;
+use crate::sqlite::error_map::Fault;
+use crate::sqlite::open::Database;
+use blocking::Blocking;
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
+use error::io_error;
+use held::Held;
+use lifecycle::ids::ObjectKey;
+use lifecycle::time::UnixMs;
+use limits::BLOCKING_AT_ONCE;
+use path::Sequencer;
+use reclaim::Reclaimer;
+use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tree::{Access, Tree};
+
+/// The file of the index, the spool and the dead letters in the data folder.
+pub const STATE_FILE: &str = "state.sqlite";
+/// The folder of the buckets in the data folder.
+pub const BUCKETS_FOLDER: &str = "buckets";
 
 /// All buckets of one data folder.
 pub struct Store {
     data_dir: PathBuf,
+    db: Arc<Database>,
     clock: Arc<dyn Clock>,
     nonces: Arc<dyn Nonces>,
+    buckets: RwLock<BTreeMap<String, Arc<Held>>>,
+    last_sequencer: Mutex<Sequencer>,
+    blocking: Blocking,
+    spool: Arc<Spool>,
+    reclaimer: Reclaimer,
+    #[cfg(test)]
+    fault: Mutex<Option<tests::Fault>>,
+}
+
+/// Where a fault may strike in a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The temporary file is written, nothing is durable.
+    Written,
+    /// The temporary file is durable.
+    Synced,
+    /// The file has its name, durably; no row says so.
+    Published,
+    /// The row is durable; nobody was told.
+    Committed,
 }
 
 impl Store {
     /// Opens the data folder's buckets and `state.sqlite` (made if missing). The caller holds the folder's lock.
+    ///
+    /// A bucket whose folder is not there (a disk that is not mounted) does not hinder the others: its operations fail
+    /// until it is.
     pub async fn open(data_dir: &Path, clock: Arc<dyn Clock>, nonces: Arc<dyn Nonces>) -> StoreResult<Arc<Store>> {
-        Ok(Arc::new(Store { data_dir: data_dir.to_owned(), clock, nonces }))
+        let path = data_dir.join(STATE_FILE);
+        let opening = tokio::task::spawn_blocking(move || Database::open(&path, &schema::SCHEMA));
+        let db = Arc::new(opening.await.map_err(|_| panicked("open database", STATE_FILE))??);
+        let (reclaimer, reclaims) = Reclaimer::new();
+        let spool = Arc::new(Spool::open(Arc::clone(&db), Arc::clone(&clock), reclaimer.clone()).await?);
+        let (last, buckets) = db.read("read buckets", STATE_FILE, load).await?;
+        let store = Arc::new(Store {
+            data_dir: data_dir.to_owned(),
+            db,
+            clock,
+            nonces,
+            buckets: RwLock::new(buckets),
+            last_sequencer: Mutex::new(last),
+            blocking: Blocking::new(BLOCKING_AT_ONCE),
+            spool,
+            reclaimer,
+            #[cfg(test)]
+            fault: Mutex::default(),
+        });
+        tokio::spawn(reclaims.serve(Arc::downgrade(&store)));
+        Ok(store)
     }
 
-    /// Makes a bucket. [`StoreError::BucketExists`] when the name is taken. The folder may hold files already: those
-    /// that the layout can name become objects by [`Store::reindex`].
+    /// Makes a bucket. [`StoreError::BucketExists`] when the name is taken. The folder may hold files already: those that
+    /// the layout can name become objects at once, so that a lost `state.sqlite` is made again by making its buckets.
     pub async fn create_bucket(self: &Arc<Self>, spec: BucketSpec) -> StoreResult<Bucket> {
-        let root = spec.root.unwrap_or_else(|| self.data_dir.join("buckets").join(spec.name.as_str()));
+        let root = match spec.root {
+            Some(root) => root,
+            None => self.data_dir.join(BUCKETS_FOLDER).join(spec.name.as_str()),
+        };
+        let Some(root_text) = root.to_str().map(str::to_owned) else {
+            return Err(StoreError::Invalid(format!("the folder {} is not named in UTF-8", root.display())));
+        };
+        if let Some(held) = self.held(spec.name.as_str()) {
+            return self.bring_back(held, spec.role, &root).await;
+        }
+        let (name, at) = (spec.name.to_string(), root.clone());
+        let make = move || Tree::create(&at, &name, Access::Private);
+        let tree = self.blocking.run("create bucket", &spec.name, make).await?;
+        let tree = tree.map_err(|error| io_error("create bucket", root.display(), error))?;
+
         let info = BucketInfo { name: spec.name, role: spec.role, root, created_at: self.clock.now() };
-        Ok(Bucket { store: Arc::clone(self), info: Arc::new(info) })
+        let row = info.clone();
+        let insert = move |db: &Connection| -> Result<i64, Fault> {
+            const SQL: &str = "INSERT INTO buckets (name, role, root, created_at) VALUES (?1, ?2, ?3, ?4)";
+            let role = role_text(row.role);
+            db.prepare_cached(SQL)?.execute(params![row.name.as_str(), role, root_text, row.created_at.0])?;
+            Ok(db.last_insert_rowid())
+        };
+        let id = self.db.write("create bucket", info.name.as_str(), insert).await?;
+        let held = Arc::new(Held::new(id, info, Some(tree)));
+        {
+            let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+            buckets.insert(held.info.name.to_string(), Arc::clone(&held));
+        }
+        let bucket = Bucket { store: Arc::clone(self), held };
+        bucket.reindex_files().await?;
+        Ok(bucket)
     }
 
-    /// Deletes an empty bucket. [`StoreError::NoSuchBucket`], [`StoreError::BucketNotEmpty`], and
-    /// [`StoreError::ReadOnly`] for a destination.
+    /// A bucket that was deleted, but whose folder still had versions that events wait for, is made anew.
+    async fn bring_back(self: &Arc<Self>, held: Arc<Held>, role: Role, root: &Path) -> StoreResult<Bucket> {
+        let same = held.info.role == role && held.info.root == root;
+        if !held.is_deleted() || !same {
+            return Err(StoreError::BucketExists(held.info.name.to_string()));
+        }
+        self.set_deleted(&held, false).await?;
+        Ok(Bucket { store: Arc::clone(self), held })
+    }
+
+    async fn set_deleted(&self, held: &Held, deleted: bool) -> PortResult<()> {
+        let id = held.id;
+        let set = move |db: &Connection| -> Result<(), Fault> {
+            db.prepare_cached("UPDATE buckets SET deleted = ?2 WHERE id = ?1")?.execute(params![id, deleted])?;
+            Ok(())
+        };
+        self.db.write("change bucket", held.info.name.as_str(), set).await?;
+        held.set_deleted(deleted);
+        Ok(())
+    }
+
+    /// Deletes an empty bucket: clients see it no more. Its folder stays, since events may still wait for versions in it.
+    /// [`StoreError::NoSuchBucket`], [`StoreError::BucketNotEmpty`], and [`StoreError::ReadOnly`] for a destination.
     pub async fn delete_bucket(&self, name: &BucketName) -> StoreResult<()> {
-        Err(StoreError::NoSuchBucket(format!("{name} {}", self.nonces.nonce())))
+        let held = self.visible(name.as_str())?;
+        if held.info.role == Role::Destination {
+            return Err(StoreError::ReadOnly(name.to_string()));
+        }
+        let id = held.id;
+        let in_use = move |db: &Connection| Ok(index::has_objects(db, id)? || upload_rows::any(db, id)?);
+        if self.db.read("list objects", name.as_str(), in_use).await? {
+            return Err(StoreError::BucketNotEmpty(name.to_string()));
+        }
+        Ok(self.set_deleted(&held, true).await?)
     }
 
     /// All buckets by name.
     pub fn buckets(&self) -> Vec<BucketInfo> {
-        Vec::new()
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.values().filter(|held| !held.is_deleted()).map(|held| held.info.clone()).collect()
     }
 
     /// The bucket of that name; [`StoreError::NoSuchBucket`].
     pub fn bucket(self: &Arc<Self>, name: &str) -> StoreResult<Bucket> {
-        Err(StoreError::NoSuchBucket(name.to_owned()))
+        Ok(Bucket { store: Arc::clone(self), held: self.visible(name)? })
     }
 
-    /// For the engine: reads a bucket.
+    /// The events of all source buckets.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.spool
+    }
+
+    /// For the engine: reads a bucket, also one that clients have deleted.
     pub fn reader(self: &Arc<Self>, bucket: &BucketName) -> StoreResult<Arc<dyn ObjectRead>> {
-        soon(bucket)
+        Ok(Arc::new(ports::Reader(self.any(bucket)?)))
     }
 
     /// For the engine's `restore` and `undelete`: writes a bucket.
     pub fn writer(self: &Arc<Self>, bucket: &BucketName) -> StoreResult<Arc<dyn ObjectWrite>> {
-        soon(bucket)
+        Ok(Arc::new(ports::Writer(self.any(bucket)?)))
     }
 
     /// For the engine: copies from one bucket to another.
     pub fn copier(self: &Arc<Self>, from: &BucketName, to: &BucketName) -> StoreResult<Arc<dyn ObjectCopy>> {
-        soon((from, to))
+        Ok(Arc::new(ports::Copier { from: self.any(from)?, to: self.any(to)? }))
     }
 
     /// For the engine: deletes from a destination. Refused for a source (I5).
     pub fn purger(self: &Arc<Self>, bucket: &BucketName) -> StoreResult<Arc<dyn ObjectPurge>> {
-        soon(bucket)
+        let bucket = self.any(bucket)?;
+        match bucket.held.info.role {
+            Role::Destination => Ok(Arc::new(ports::Purger(bucket))),
+            Role::Source => Err(StoreError::Invalid(format!("bucket `{}` is a source", bucket.held.info.name))),
+        }
+    }
+
+    /// Compares a bucket's index with its files and repairs both: see [`Reindexed`].
+    pub async fn reindex(self: &Arc<Self>, bucket: &BucketName) -> StoreResult<Reindexed> {
+        self.any(bucket)?.reindex().await
+    }
+
+    /// Waits until the bytes of all versions that nobody waits for are deleted.
+    pub async fn reclaimed(&self) {
+        self.reclaimer.flush().await;
+    }
+
+    /// Finishes what is under way and closes `state.sqlite`, so that the next opening need not check it.
+    pub async fn close(&self) {
+        self.reclaimed().await;
+        self.db.close().await;
+    }
+
+    fn any(self: &Arc<Self>, name: &BucketName) -> StoreResult<Bucket> {
+        let held = self.held(name.as_str()).ok_or_else(|| StoreError::NoSuchBucket(name.to_string()))?;
+        Ok(Bucket { store: Arc::clone(self), held })
+    }
+
+    fn visible(&self, name: &str) -> StoreResult<Arc<Held>> {
+        let held = self.held(name).filter(|held| !held.is_deleted());
+        held.ok_or_else(|| StoreError::NoSuchBucket(name.to_owned()))
+    }
+
+    fn held(&self, name: &str) -> Option<Arc<Held>> {
+        self.buckets.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    fn held_by_id(&self, id: i64) -> Option<Arc<Held>> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.values().find(|held| held.id == id).map(Arc::clone)
+    }
+
+    /// The next sequencer: grows even when the clock stands still or steps back.
+    fn next_sequencer(&self, now: UnixMs) -> Sequencer {
+        let mut last = self.last_sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_clock = u64::try_from(now.0).unwrap_or(0) << 20;
+        *last = Sequencer(by_clock.max(last.0 + 1));
+        *last
+    }
+
+    /// Sequencers up to this one were given by an earlier life of this folder.
+    fn raise_sequencer(&self, found: Sequencer) {
+        let mut last = self.last_sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(found);
+    }
+
+    #[cfg(test)]
+    fn at(&self, step: Step, key: &ObjectKey) -> PortResult<()> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fault.map_or(Ok(()), |fault| fault(step, key))
+    }
+
+    #[cfg(not(test))]
+    fn at(&self, _step: Step, _key: &ObjectKey) -> PortResult<()> {
+        Ok(())
     }
 }
 
-fn soon<A, T>(_: A) -> StoreResult<T> {
-    Err(PortError::new("use bucket store", "", ErrorKind::Unsupported).into())
+/// Lets the work run to its end even when the caller is dropped: what has begun to be durable must get its row.
+async fn to_the_end<T: Send + 'static>(
+    attempted: &'static str,
+    object: impl fmt::Display,
+    work: impl Future<Output = StoreResult<T>> + Send + 'static,
+) -> StoreResult<T> {
+    tokio::spawn(work).await.map_err(|_| StoreError::Port(panicked(attempted, object)))?
+}
+
+fn panicked(attempted: &'static str, object: impl fmt::Display) -> PortError {
+    PortError::new(attempted, object, ErrorKind::Internal("the task panicked".to_owned()))
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Source => "source",
+        Role::Destination => "destination",
+    }
+}
+
+fn load(db: &Connection) -> Result<(Sequencer, BTreeMap<String, Arc<Held>>), Fault> {
+    let mut buckets = BTreeMap::new();
+    let mut statement = db.prepare_cached("SELECT id, name, role, root, created_at, deleted FROM buckets")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(1)?;
+        let role: String = row.get(2)?;
+        let role = if role == role_text(Role::Source) { Role::Source } else { Role::Destination };
+        let damaged =
+            |_| PortError::new("read bucket", &name, ErrorKind::Damaged("it has no bucket's name".to_owned()));
+        let bucket_name = BucketName::new(name.clone()).map_err(damaged)?;
+        let root = PathBuf::from(row.get::<_, String>(3)?);
+        let info = BucketInfo { name: bucket_name, role, root, created_at: UnixMs(row.get(4)?) };
+        let held = Held::new(row.get(0)?, info, None);
+        held.set_deleted(row.get(5)?);
+        buckets.insert(name, Arc::new(held));
+    }
+    Ok((index::last_sequencer(db)?, buckets))
 }

@@ -1,0 +1,107 @@
+//! The layout of `state.sqlite`: buckets, object index, multipart uploads, event spool, dead letters.
+//!
+//! One database for all of them, because a write to a source must put the object's row and its event in one transaction
+//! (I8). Described for people in `docs/formats.md`.
+
+use crate::sqlite::open::Schema;
+
+/// The layout, and how to get there from older ones.
+pub(super) static SCHEMA: Schema = Schema {
+    what: "state",
+    application_id: 0x4146_5354, // "AFST"
+    migrations: &[FIRST],
+    remedy: "move it away and start again: the buckets' folders are read anew, then run `afterimage reconcile`",
+};
+
+const FIRST: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE buckets (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  role TEXT NOT NULL CHECK (role IN ('source', 'destination')),
+  root TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  deleted INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE objects (
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  path TEXT,
+  sequencer TEXT,
+  event INTEGER,
+  etag TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  last_modified INTEGER NOT NULL,
+  checksum TEXT,
+  attributes TEXT,
+  PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+
+CREATE TABLE superseded (
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  path TEXT,
+  sequencer TEXT NOT NULL,
+  event INTEGER,
+  etag TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  last_modified INTEGER NOT NULL,
+  checksum TEXT,
+  attributes TEXT,
+  PRIMARY KEY (bucket, key, sequencer)
+) WITHOUT ROWID;
+CREATE INDEX superseded_by_event ON superseded (event);
+
+CREATE TABLE uploads (
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  id TEXT NOT NULL,
+  initiated INTEGER NOT NULL,
+  attributes TEXT,
+  PRIMARY KEY (bucket, key, id)
+) WITHOUT ROWID;
+
+CREATE TABLE parts (
+  upload TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  file TEXT NOT NULL,
+  etag TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  last_modified INTEGER NOT NULL,
+  checksum TEXT NOT NULL,
+  sums TEXT,
+  PRIMARY KEY (upload, number)
+) WITHOUT ROWID;
+
+CREATE TABLE spool (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  bucket TEXT NOT NULL,
+  key TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  position TEXT,
+  what TEXT NOT NULL CHECK (what IN ('created', 'removed', 'version-removed')),
+  version_id TEXT,
+  etag TEXT,
+  size INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  not_before INTEGER NOT NULL DEFAULT 0,
+  why TEXT
+);
+
+CREATE TABLE dead (
+  id INTEGER PRIMARY KEY,
+  bucket TEXT NOT NULL,
+  key TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  position TEXT,
+  what TEXT NOT NULL,
+  version_id TEXT,
+  etag TEXT,
+  size INTEGER,
+  attempts INTEGER NOT NULL,
+  why TEXT NOT NULL,
+  died_at INTEGER NOT NULL
+);
+";
