@@ -31,7 +31,8 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", what: "no warning in any target", run: clippy },
     Step { name: "clippy-sabotage", what: "the same with the guards removable", run: clippy_sabotage },
     Step { name: "docs", what: "rustdoc without a warning", run: docs },
-    Step { name: "tests", what: "all Rust tests, 500 simulation seeds among them", run: tests },
+    Step { name: "tests", what: "all Rust tests but the simulation", run: tests },
+    Step { name: "simulation", what: "500 seeds, judged by an oracle", run: simulation },
     Step { name: "sabotage", what: "each guard, taken out, is missed", run: sabotage },
     Step { name: "doctests", what: "examples in comments", run: doctests },
     Step { name: "clients", what: "stock clients against the binary", run: clients::test },
@@ -86,23 +87,26 @@ fn docs() -> Result<Outcome> {
     Sh::new(line).env("RUSTDOCFLAGS", "-D warnings").run()
 }
 
-fn tests() -> Result<Outcome> {
+/// Runs tests by nextest where it is installed; else by cargo's own runner.
+fn nextest_or_test(nextest: &str, test: &str) -> Result<Outcome> {
     match Sh::new("cargo nextest --version").works() {
-        true => Sh::new("cargo nextest run --workspace --no-fail-fast").run(),
-        false => Sh::new("cargo test --workspace --lib --bins --tests --no-fail-fast").run(),
+        true => Sh::new(&format!("cargo nextest run {nextest}")).run(),
+        false => Sh::new(&format!("cargo test {test}")).run(),
     }
 }
 
+fn tests() -> Result<Outcome> {
+    nextest_or_test("--workspace -E not(binary(simulation))", "--workspace --lib --bins --tests --no-fail-fast")
+}
+
+fn simulation() -> Result<Outcome> {
+    let which = "-p afterimage-engine --test simulation";
+    nextest_or_test(which, which)
+}
+
 fn sabotage() -> Result<Outcome> {
-    match Sh::new("cargo nextest --version").works() {
-        true => {
-            Sh::new("cargo nextest run -p afterimage-lifecycle -p afterimage-engine --features sabotage sabotage").run()
-        }
-        false => Sh::new(
-            "cargo test -p afterimage-lifecycle -p afterimage-engine --features sabotage --lib --tests sabotage",
-        )
-        .run(),
-    }
+    let which = "-p afterimage-engine --features sabotage";
+    nextest_or_test(&format!("{which} sabotage"), &format!("{which} --lib --tests sabotage"))
 }
 
 fn doctests() -> Result<Outcome> {
