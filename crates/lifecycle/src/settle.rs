@@ -22,21 +22,24 @@ pub struct Ask {
     pub force: bool,
     /// The order of the event that asks, where that event left no fact of its own (a version's permanent delete).
     pub event_order: Option<Order>,
+    /// When that event happened.
+    pub event_time: Option<UnixMs>,
 }
 
 impl Ask {
     /// Settle by the facts in the catalog; look only where they do not decide.
-    pub const BY_FACTS: Ask = Ask { force: false, event_order: None };
+    pub const BY_FACTS: Ask = Ask { force: false, event_order: None, event_time: None };
     /// Settle with a look.
-    pub const BY_LOOK: Ask = Ask { force: true, event_order: None };
+    pub const BY_LOOK: Ask = Ask { force: true, event_order: None, event_time: None };
 
     /// One ask that covers both.
     pub fn and(self, other: Ask) -> Ask {
-        let event_order = match (self.event_order, other.event_order) {
-            (Some(a), Some(b)) => Some(newer(a, b)),
-            (a, b) => a.or(b),
+        let later = match (self.event_order, other.event_order) {
+            (Some(a), Some(b)) if b > a => other,
+            (Some(_), _) => self,
+            (None, _) => other,
         };
-        Ask { force: self.force || other.force, event_order }
+        Ask { force: self.force || other.force, ..later }
     }
 }
 
@@ -117,12 +120,10 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
             Step::Apply(verdicts(judged))
         }
         Some(Look::Absent) => {
-            let removal = ask.force.then(|| last_order(partition, event_order)).flatten();
-            match (removal, partition.tombstone) {
-                (Some(order), buried) if buried.is_none_or(|buried| order > buried.order) => {
-                    Step::Bury(Tombstone { order, time: now, noted_at: now })
-                }
-                _ => Step::Apply(verdicts(judge(partition, look, rules, now))),
+            let event = event_order.map(|order| (order, ask.event_time));
+            match ask.force.then(|| removal_seen(partition, event, rules, now)).flatten() {
+                Some(tombstone) => Step::Bury(tombstone),
+                None => Step::Apply(verdicts(judge(partition, look, rules, now))),
             }
         }
         Some(Look::Present(current)) => match pin(partition, look) {
@@ -172,10 +173,32 @@ fn touches_floating(judged: &[Judged<'_>], rules: &Rules) -> bool {
     rules.guards.hold(Guard::FloatingLooks) && judged.iter().any(|one| one.row.floating && one.changes())
 }
 
-/// The order up to which the key is gone when a forced look finds nothing.
-fn last_order(partition: &Partition, event_order: Option<Order>) -> Option<Order> {
-    let rows = partition.rows.iter().filter(|row| row.undeleted_at().is_none()).map(|row| row.order);
-    rows.chain(event_order).reduce(newer)
+/// The removal that a forced look has found, if it is news: nothing is there, so that the key is gone up to the greatest
+/// order known.
+///
+/// When it was removed is known only where the event that asked stands for it. Else it was between the creation of what
+/// was there last and now. What `undelete` brought back in between may be what is not put back yet: then the removal is
+/// taken to be the one before that (guard 9).
+fn removal_seen(
+    partition: &Partition,
+    event: Option<(Order, Option<UnixMs>)>,
+    rules: &Rules,
+    now: UnixMs,
+) -> Option<Tombstone> {
+    let rows = partition.rows.iter().filter(|row| row.undeleted_at().is_none());
+    let last = rows.min_by(|a, b| newest_first(a, b));
+    let (order, time) = match (event, last) {
+        (Some((order, time)), last) if last.is_none_or(|last| order >= last.order) => (order, time.unwrap_or(now)),
+        (_, last) => {
+            let last = last?;
+            let brought_back = partition.rows.iter().filter(|row| row.is_active() && row.order <= last.order);
+            let brought_back = brought_back.filter_map(|row| undeleted_at(row, rules));
+            let before = brought_back.filter(|undeleted_at| *undeleted_at >= last.created_at).min();
+            (last.order, before.unwrap_or(now))
+        }
+    };
+    let is_news = partition.tombstone.is_none_or(|buried| order > buried.order);
+    is_news.then_some(Tombstone { order, time: time.min(now), noted_at: now })
 }
 
 /// The order of a copy that a look makes: only a lower bound, unless the event that asked stands above all.

@@ -94,7 +94,7 @@ fn present(tag: &str) -> Look {
 }
 
 fn forced_by(order: Order) -> Ask {
-    Ask { force: true, event_order: Some(order) }
+    Ask { force: true, event_order: Some(order), event_time: None }
 }
 
 fn by_facts(partition: &Partition, rules: &Rules) -> Step {
@@ -210,6 +210,10 @@ fn a_forced_absent_look_buries_first_at_the_greatest_order_but_undeletes() {
     assert_eq!(disowns(&absent(&deep, Ask::BY_LOOK)), [("a", Reason::Removed)], "the same tombstone is not put twice");
     assert_eq!(absent(&deep, forced_by(seq(3))), tomb(seq(3)));
     assert_eq!(absent(&Partition::default(), forced_by(seq(3))), tomb(seq(3)), "late copies of it must not stay");
+    let at = |ms| Ask { event_time: Some(UnixMs(ms)), ..forced_by(seq(5)) };
+    let since = |ms| Step::Bury(Tombstone { order: seq(5), time: UnixMs(ms), noted_at: NOW });
+    assert_eq!(absent(&partition, at(300)), since(300), "since the event, where that stands for the removal");
+    assert_eq!(absent(&partition, at(9_999)), since(NOW.0), "but never later than now");
     let only_undeleted = rows(vec![undeleted("u", seq(7), 50)]);
     assert_eq!(absent(&only_undeleted, Ask::BY_LOOK), at_rest());
 }
@@ -223,6 +227,26 @@ fn what_undelete_made_is_removed_only_by_a_later_removal() {
     }
     let below = buried(rows(vec![undeleted("u", seq(4), 50)]), seq(3), 99);
     assert_eq!(by_facts(&below, &rules(1)), at_rest(), "its order counts too");
+}
+
+#[test]
+fn a_removal_from_before_an_undelete_does_not_take_back_what_it_brought() {
+    // Undelete has put its row, and not the object yet, when a late event makes somebody look: nothing is there.
+    let back = undeleted("u", seq(2).next_sub(), 50);
+    let late_delete = Ask { event_time: Some(UnixMs(40)), ..forced_by(seq(3)) };
+    let late_put =
+        |created_at| rows(vec![back.clone(), CopyRow { created_at: UnixMs(created_at), ..row("late", seq(3)) }]);
+    for (partition, ask, stays, why) in [
+        (rows(vec![back.clone()]), late_delete, true, "a version that was deleted for good before the undelete"),
+        (rows(vec![back.clone()]), Ask { event_time: Some(UnixMs(60)), ..late_delete }, false, "after it"),
+        (late_put(30), Ask::BY_LOOK, true, "a version from before the undelete that is gone"),
+        (late_put(60), Ask::BY_LOOK, false, "a version from after it that is gone: so is what was put back"),
+    ] {
+        let Step::Bury(tombstone) = seen(&partition, ask, &Look::Absent, &rules(9)) else { panic!("{why}") };
+        assert_eq!((tombstone.order, tombstone.noted_at), (seq(3), NOW), "{why}");
+        let step = by_facts(&Partition { tombstone: Some(tombstone), ..partition }, &rules(9));
+        assert_eq!(!disowns(&step).iter().any(|(name, _)| *name == "u"), stays, "{why}");
+    }
 }
 
 #[test]
@@ -358,4 +382,7 @@ fn asks_add_up() {
     let both = Ask::BY_FACTS.and(forced_by(seq(2))).and(forced_by(seq(1)));
     assert_eq!(both, forced_by(seq(2)));
     assert_eq!(Ask::BY_FACTS.and(Ask::BY_FACTS), Ask::BY_FACTS);
+    let at = |order, ms| Ask { event_time: Some(UnixMs(ms)), ..forced_by(order) };
+    assert_eq!(at(seq(1), 5).and(at(seq(2), 3)), at(seq(2), 3), "the time of the event whose order counts");
+    assert_eq!(at(seq(2), 3).and(Ask::BY_LOOK), at(seq(2), 3));
 }

@@ -95,7 +95,8 @@ fn partitions() -> impl Strategy<Value = Partition> {
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
-    (any::<bool>(), option::of(orders())).prop_map(|(force, event_order)| Ask { force, event_order })
+    (any::<bool>(), option::of(orders()), option::of((0i64..90).prop_map(UnixMs)))
+        .prop_map(|(force, event_order, event_time)| Ask { force, event_order, event_time })
 }
 
 fn looks() -> impl Strategy<Value = Look> {

@@ -23,5 +23,5 @@ pub async fn note_removed(policy: &Policy, event: &ObjectEvent) -> PortResult<As
 /// (guard 5). The event's order is what the look may raise.
 pub fn note_version_removed(policy: &Policy, event: &ObjectEvent) -> Option<Ask> {
     let noticed = policy.rules.guards.hold(Guard::VersionRemovedLooks);
-    noticed.then(|| Ask { force: true, event_order: usable_order(policy, event) })
+    noticed.then(|| Ask { force: true, event_order: usable_order(policy, event), event_time: Some(event.time) })
 }
