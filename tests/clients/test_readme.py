@@ -38,7 +38,7 @@ def environment(log, process):
     for _ in range(600):
         text = log.read_text(encoding="utf-8")
         found = dict(re.findall(r"(AWS_[A-Z_]+)=(\S+)", text))
-        if "AWS_ENDPOINT_URL" in found and text.endswith("\n"):
+        if "ready (" in text:
             clients = os.environ.get("AFTERIMAGE_CLIENTS", "")
             return {**os.environ, **found, "PATH": f"{clients}:{os.environ['PATH']}"}
         assert process.poll() is None, text
