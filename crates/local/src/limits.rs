@@ -4,11 +4,9 @@
 pub const WRITER_QUEUE: usize = 2_048;
 /// Jobs that one transaction takes at most: bounds how long the first of them waits for the others.
 pub const WRITER_BATCH: usize = 512;
-/// Rows changed since the last checkpoint from which an idle writer checkpoints.
-pub const CHECKPOINT_WHEN_IDLE: u64 = 1_500;
-/// Rows changed since the last checkpoint from which a busy writer checkpoints, so that the WAL stays bounded.
-pub const CHECKPOINT_ALWAYS: u64 = 6_000;
-/// The net under both: pages in the WAL from which SQLite itself checkpoints while it commits.
+/// Rows changed from which a database's log is folded in, beside the work, so that it stays bounded.
+pub const CHECKPOINT_ROWS: u64 = 2_000;
+/// The net under that: pages in the WAL from which SQLite itself checkpoints while it commits.
 pub const WAL_PAGES_MAX: u32 = 8_192;
 /// Bytes that the WAL file keeps after a checkpoint.
 pub const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
@@ -38,3 +36,5 @@ pub const JOURNAL_QUEUE: usize = 1_024;
 pub const JOURNAL_BATCH_LINES: usize = 4_096;
 /// Faults of the journal that an audit names; the others are counted.
 pub const AUDIT_FAULTS: usize = 1_000;
+/// Rows of a batch that one transaction of the catalog changes: bounds how long a put waits behind a cleaner.
+pub const CHANGES_AT_ONCE: usize = 64;

@@ -246,3 +246,19 @@ async fn a_folder_that_cannot_be_one_is_refused() {
     let error = FileJournal::open(&file).err().unwrap();
     assert!(error.to_string().starts_with("open journal "), "{error}");
 }
+
+#[tokio::test]
+async fn a_failed_write_fails_its_callers_and_the_next_goes_on_from_what_is_durable() {
+    let (_temp, folder) = written(1).await;
+    let journal = FileJournal::open_with(&folder, 1).unwrap();
+    // What stands in the new segment's way: a folder of its name.
+    let way = folder.join("000002.jsonl");
+    std::fs::create_dir(&way).unwrap();
+    for _ in 0..2 {
+        assert!(journal.append(&[entry(2)]).await.is_err());
+    }
+    std::fs::remove_dir(&way).unwrap();
+    journal.append(&[entry(2)]).await.unwrap();
+    let audit = journal.audit().await.unwrap();
+    assert_eq!((audit.lines, audit.faults), (2, Vec::<String>::new()));
+}

@@ -20,6 +20,7 @@ pub use snapshot::Snapshot;
 use super::error_map::Fault;
 use super::open::Database;
 use crate::io_error::io_failed;
+use crate::limits::CHANGES_AT_ONCE;
 use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::limits::CLEAN_PAGE;
@@ -177,14 +178,17 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn change(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
-        let Some(first) = changes.first() else { return Vec::new() };
-        let wanted = changes.to_vec();
-        let apply = move |tx: &Connection, shared: &Shared| changes::change(tx, &wanted, || shared.revs.rev());
-        // One transaction for all: they hold together or fail together, and each tells so.
-        match self.write("change catalog rows", first.id.copy_key.as_str(), apply).await {
-            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        let mut outcomes = Vec::with_capacity(changes.len());
+        // A large batch goes in slices, so that the jobs of others come in between.
+        for slice in changes.chunks(CHANGES_AT_ONCE) {
+            let wanted = slice.to_vec();
+            let apply = move |tx: &Connection, shared: &Shared| changes::change(tx, &wanted, || shared.revs.rev());
+            match self.write("change catalog rows", slice[0].id.copy_key.as_str(), apply).await {
+                Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
+                Err(error) => outcomes.extend(slice.iter().map(|_| Err(error.clone()))),
+            }
         }
+        outcomes
     }
 
     async fn bury(&self, key: &ObjectKey, tombstone: &Tombstone) -> PortResult<bool> {

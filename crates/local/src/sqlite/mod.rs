@@ -4,6 +4,7 @@
 //! library becomes a port's error in one file ([`error_map`]).
 
 pub mod catalog;
+mod checkpoint;
 pub mod error_map;
 pub mod open;
 pub mod readers;

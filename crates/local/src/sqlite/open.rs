@@ -65,7 +65,8 @@ impl Database {
         // The file's name must outlive a power cut as well as what is in it.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
 
-        let writer = Writer::start(schema.what, connection, schema.remedy).map_err(io)?;
+        let beside = connect_writer(path).map_err(|fault| attempt.failed(fault))?;
+        let writer = Writer::start(schema.what, connection, beside, schema.remedy).map_err(io)?;
         let readers = Readers::new(path.to_owned(), schema.remedy);
         Ok(Database { path: path.to_owned(), writer, readers })
     }

@@ -1,6 +1,7 @@
 //! What opening, writing in groups and reading promise, shown on files in a temporary folder.
 
 use super::open::{Database, Schema};
+use crate::limits::CHECKPOINT_ROWS;
 use engine::error::{ErrorKind, PortError};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -201,4 +202,27 @@ async fn a_full_disk_is_no_space_for_everybody_in_the_group() {
     db.write("limit", "", |tx| Ok(tx.query_row("PRAGMA max_page_count = 4000000", [], |_| Ok(()))?)).await.unwrap();
     insert(&db, "more", 1).await.unwrap();
     assert_eq!(sum(&db).await, 2);
+}
+
+#[tokio::test]
+async fn the_log_is_folded_in_while_the_database_is_open() {
+    let (_folder, path) = folder();
+    let db = Database::open(&path, &FIRST).unwrap();
+    let before = std::fs::metadata(&path).unwrap().len();
+    let mut written = 0_i64;
+    while std::fs::metadata(&path).unwrap().len() == before {
+        let many = move |tx: &Connection| {
+            for n in written..written + 100 {
+                tx.execute("INSERT INTO t VALUES (?1, 1)", [format!("{n:090}")])?;
+            }
+            Ok(())
+        };
+        db.write("put", "", many).await.unwrap();
+        written += 100;
+        assert!(written < 200_000, "nothing was folded in after {written} rows");
+    }
+    assert!(written as u64 >= CHECKPOINT_ROWS, "not before it is worth it: {written}");
+    assert_eq!(sum(&db).await, written);
+    db.close().await;
+    assert!(!path.with_extension("sqlite-wal").exists());
 }

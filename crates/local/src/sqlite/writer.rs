@@ -8,8 +8,9 @@
 //! request whose answer got lost. A crash before the commit leaves nothing of the group, and nobody was answered; a crash
 //! after it leaves all of it. Laws: I8, I10.
 
+use super::checkpoint::{Checkpointer, checkpoint};
 use super::error_map::{Attempt, Fault};
-use crate::limits::{CHECKPOINT_ALWAYS, CHECKPOINT_WHEN_IDLE, WRITER_BATCH, WRITER_QUEUE};
+use crate::limits::{CHECKPOINT_ROWS, WRITER_BATCH, WRITER_QUEUE};
 use engine::error::{ErrorKind, PortError, PortResult};
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,11 +81,20 @@ where
 }
 
 impl Writer {
-    /// Starts the thread on a connection that is set up for writing. Errors: the system has no thread to give.
-    pub fn start(name: &str, connection: Connection, remedy: &'static str) -> std::io::Result<Writer> {
+    /// Starts the thread on a connection that is set up for writing; `beside`, another one, folds the log in. Errors: the
+    /// system has no thread to give.
+    pub fn start(
+        name: &str,
+        connection: Connection,
+        beside: Connection,
+        remedy: &'static str,
+    ) -> std::io::Result<Writer> {
+        let checkpointer = Checkpointer::start(name, beside)?;
         let (queue, messages) = mpsc::channel(WRITER_QUEUE);
         let thread = std::thread::Builder::new().name(format!("write-{name}"));
-        thread.spawn(move || WriterThread { connection, messages, remedy, rows_unchecked: 0 }.serve())?;
+        thread.spawn(move || {
+            WriterThread { connection, messages, remedy, rows_unfolded: 0, checkpointer }.serve();
+        })?;
         Ok(Writer { queue, remedy })
     }
 
@@ -119,8 +129,9 @@ struct WriterThread {
     connection: Connection,
     messages: mpsc::Receiver<Message>,
     remedy: &'static str,
-    /// Rows changed since the last checkpoint.
-    rows_unchecked: u64,
+    /// Rows changed since a checkpoint was last asked for.
+    rows_unfolded: u64,
+    checkpointer: Checkpointer,
 }
 
 impl WriterThread {
@@ -134,9 +145,11 @@ impl WriterThread {
             if !closers.is_empty() {
                 self.messages.close();
             }
-            self.rows_unchecked += self.connection.total_changes().wrapping_sub(before);
+            self.rows_unfolded += self.connection.total_changes().wrapping_sub(before);
             self.checkpoint();
         }
+        // The last connection to close folds the rest in and removes the log: that shall be this one.
+        self.checkpointer.end();
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the database was not closed cleanly: it is checked when it is opened next");
         }
@@ -212,16 +225,14 @@ impl WriterThread {
         }
     }
 
-    /// Moves the WAL into the database after the callers are answered: when nobody waits, or when it has grown long.
+    /// Has the log folded in when it has grown, after the callers are answered.
     fn checkpoint(&mut self) {
-        let enough = if self.messages.is_empty() { CHECKPOINT_WHEN_IDLE } else { CHECKPOINT_ALWAYS };
-        if self.rows_unchecked < enough {
-            return;
+        if self.checkpointer.take_folded() {
+            checkpoint(&self.connection);
         }
-        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            Ok(()) => self.rows_unchecked = 0,
-            // Nothing is lost: the WAL only stays longer, and SQLite's own threshold stands behind this one.
-            Err(error) => tracing::warn!(%error, "the write-ahead log was not folded in"),
+        if self.rows_unfolded >= CHECKPOINT_ROWS {
+            self.checkpointer.wake();
+            self.rows_unfolded = 0;
         }
     }
 
