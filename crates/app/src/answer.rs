@@ -1,0 +1,385 @@
+//! What commands answer: the shapes that cross the control socket, that `--json` prints, and that `output` renders for
+//! people. Times are Unix milliseconds (`_ms`), sizes are bytes.
+
+use engine::report::{Item, Report};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The end of a command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// `status`.
+    Status(Box<Status>),
+    /// `ls`: the keys themselves came before, one by one.
+    Listed(Listed),
+    /// `history`.
+    History(History),
+    /// Anything that did work: a report per policy.
+    Done(Done),
+    /// `clean` without `--now`.
+    Due(Due),
+    /// `audit`.
+    Audit(Audit),
+    /// `dlq list` and `dlq show`.
+    DeadLetters(DeadLetters),
+    /// `credentials`.
+    Credentials(Credentials),
+}
+
+/// How everything stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Version of the program that answers.
+    pub(crate) version: String,
+    /// When the answer was given.
+    pub(crate) now_ms: i64,
+    /// The data folder.
+    pub(crate) data_dir: String,
+    /// The endpoint's address while `serve` runs.
+    pub(crate) endpoint: Option<String>,
+    /// The daemon's process while `serve` runs.
+    pub(crate) pid: Option<u32>,
+    /// Every policy.
+    pub(crate) policies: Vec<PolicyStatus>,
+    /// Every bucket.
+    pub(crate) buckets: Vec<BucketStatus>,
+    /// The queue of events.
+    pub(crate) queue: QueueStatus,
+    /// Counters since the daemon's start.
+    pub(crate) counters: BTreeMap<String, u64>,
+    /// What a person should look at: `--check` fails when there is any.
+    pub(crate) problems: Vec<String>,
+}
+
+/// How one policy stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PolicyStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// `copies` or `mirror`.
+    pub(crate) mode: String,
+    /// What it watches.
+    pub(crate) source: String,
+    /// Where its copies go.
+    pub(crate) destination: String,
+    /// Made for a bucket that a client created, rather than by the configuration.
+    pub(crate) by_default: bool,
+    /// The retention rule in words.
+    pub(crate) keep: String,
+    /// How long copies of removed objects wait, ms.
+    pub(crate) grace_ms: u64,
+    /// The age under which nothing is purged, ms.
+    pub(crate) protect_for_ms: u64,
+    /// When it is cleaned.
+    pub(crate) clean: String,
+    /// Keys with an active copy.
+    pub(crate) live_keys: u64,
+    /// Active copies.
+    pub(crate) active: u64,
+    /// Disowned copies still there.
+    pub(crate) disowned: u64,
+    /// Bytes of all copies.
+    pub(crate) bytes: u64,
+    /// The breaker has stopped every purge since then.
+    pub(crate) tripped_at_ms: Option<i64>,
+    /// Removed keys that the breaker counted when it tripped.
+    pub(crate) tripped_removed: Option<u64>,
+    /// When the last clean ended without failures.
+    pub(crate) cleaned_at_ms: Option<i64>,
+    /// When the next clean is due.
+    pub(crate) next_clean_ms: Option<i64>,
+    /// When the last reconcile ended.
+    pub(crate) reconciled_at_ms: Option<i64>,
+    /// Differences that it left.
+    pub(crate) reconcile_gap: Option<u64>,
+    /// When the last snapshot of the catalog was saved into the destination.
+    pub(crate) snapshot_at_ms: Option<i64>,
+}
+
+/// One bucket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct BucketStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// `source`, `destination`, or `unprotected`.
+    pub(crate) role: String,
+    /// The policies that watch it or write it.
+    pub(crate) policies: Vec<String>,
+}
+
+/// The queue of events.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct QueueStatus {
+    /// Events not handled yet.
+    pub(crate) waiting: u64,
+    /// When the oldest of them happened.
+    pub(crate) oldest_ms: Option<i64>,
+    /// Events given up.
+    pub(crate) dead_letters: u64,
+}
+
+/// One key of `ls`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ListedKey {
+    /// Of which policy.
+    pub(crate) policy: String,
+    /// The original's key.
+    pub(crate) key: String,
+    /// Active copies.
+    pub(crate) active: u64,
+    /// Disowned copies.
+    pub(crate) disowned: u64,
+    /// Bytes of all its copies.
+    pub(crate) bytes: u64,
+    /// When the newest copy's version was created.
+    pub(crate) newest_ms: i64,
+}
+
+/// The end of `ls`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    /// How many keys were listed.
+    pub(crate) keys: u64,
+    /// Stopped before the end.
+    pub(crate) cancelled: bool,
+}
+
+/// `history`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct History {
+    /// The original's key.
+    pub(crate) key: String,
+    /// When the answer was given.
+    pub(crate) now_ms: i64,
+    /// One part per policy that knows the key.
+    pub(crate) policies: Vec<PolicyHistory>,
+}
+
+/// What one policy has of a key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PolicyHistory {
+    /// The policy.
+    pub(crate) policy: String,
+    /// The copies, newest first.
+    pub(crate) copies: Vec<Copy>,
+    /// When the newest removal happened, as far as it is remembered.
+    pub(crate) removed_at_ms: Option<i64>,
+    /// What the journal knows about the key, oldest first.
+    pub(crate) journal: Vec<JournalLine>,
+}
+
+/// One copy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Copy {
+    /// Its name in the destination.
+    pub(crate) copy_key: String,
+    /// `active` or `disowned`.
+    pub(crate) state: String,
+    /// When its version was created at the source.
+    pub(crate) created_at_ms: i64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// The content's tag at the source.
+    pub(crate) etag: String,
+    /// The version at the source.
+    pub(crate) version_id: Option<String>,
+    /// `event`, `look` or `undelete`.
+    pub(crate) origin: String,
+    /// When it was disowned.
+    pub(crate) disowned_at_ms: Option<i64>,
+    /// When its original was removed.
+    pub(crate) removed_at_ms: Option<i64>,
+    /// Why it was disowned: a code.
+    pub(crate) reason: Option<String>,
+    /// The same in words.
+    pub(crate) reason_text: Option<String>,
+    /// When something happens next by time alone: it becomes surplus, or may be purged.
+    pub(crate) next_at_ms: Option<i64>,
+    /// What happens next, in words.
+    pub(crate) next: String,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JournalLine {
+    /// Its number.
+    pub(crate) number: u64,
+    /// When.
+    pub(crate) at_ms: i64,
+    /// Who.
+    pub(crate) who: String,
+    /// Of which policy.
+    pub(crate) policy: String,
+    /// What.
+    pub(crate) action: String,
+    /// The original's key.
+    pub(crate) key: Option<String>,
+    /// Which copy.
+    pub(crate) copy_key: Option<String>,
+    /// Its size in bytes.
+    pub(crate) size: Option<u64>,
+    /// By which rule.
+    pub(crate) rule: String,
+}
+
+/// The reports of a command that did work.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// One per policy, or one of the whole folder.
+    pub(crate) reports: Vec<ReportView>,
+}
+
+/// One report.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ReportView {
+    /// Of which policy.
+    pub(crate) policy: Option<String>,
+    /// The verb.
+    pub(crate) operation: String,
+    /// How many of what.
+    pub(crate) counts: BTreeMap<String, u64>,
+    /// What was done, item by item.
+    pub(crate) done: Vec<ItemView>,
+    /// What was left alone, and why.
+    pub(crate) skipped: Vec<ItemView>,
+    /// What failed, and why.
+    pub(crate) failed: Vec<ItemView>,
+    /// How many failed, named or not.
+    pub(crate) failures: u64,
+    /// Remarks.
+    pub(crate) notes: Vec<String>,
+    /// Stopped before the end.
+    pub(crate) cancelled: bool,
+}
+
+/// One object of a report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ItemView {
+    /// Which.
+    pub(crate) object: String,
+    /// What happened to it.
+    pub(crate) why: String,
+}
+
+/// What is due, per policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Due {
+    /// When the answer was given.
+    pub(crate) now_ms: i64,
+    /// One per policy.
+    pub(crate) policies: Vec<PolicyDue>,
+}
+
+/// What is due in one policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PolicyDue {
+    /// The policy.
+    pub(crate) policy: String,
+    /// Copies that the next clean may purge; counting stops at a page.
+    pub(crate) due: u64,
+    /// There are more than were counted.
+    pub(crate) more: bool,
+    /// When the first copy that is not due yet will be.
+    pub(crate) next_due_ms: Option<i64>,
+    /// When the daemon cleans next.
+    pub(crate) next_clean_ms: Option<i64>,
+    /// The breaker holds everything.
+    pub(crate) tripped: bool,
+}
+
+/// `audit`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Audit {
+    /// Lines read.
+    pub(crate) lines: u64,
+    /// The hash of the last line.
+    pub(crate) head: String,
+    /// Where the chain is broken.
+    pub(crate) faults: Vec<String>,
+    /// The newest lines, oldest first.
+    pub(crate) newest: Vec<JournalLine>,
+}
+
+/// `dlq list` and `dlq show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeadLetters {
+    /// When the answer was given.
+    pub(crate) now_ms: i64,
+    /// The letters, oldest first.
+    pub(crate) letters: Vec<DeadLetterView>,
+    /// All that there are.
+    pub(crate) total: u64,
+}
+
+/// One dead letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeadLetterView {
+    /// Its number.
+    pub(crate) id: u64,
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// The key.
+    pub(crate) key: String,
+    /// What happened: `created`, `removed`, `version-removed`.
+    pub(crate) event: String,
+    /// When it happened.
+    pub(crate) happened_at_ms: i64,
+    /// How often it was tried.
+    pub(crate) attempts: u32,
+    /// The last failure.
+    pub(crate) why: String,
+    /// When it was given up.
+    pub(crate) died_at_ms: i64,
+}
+
+/// `credentials`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Credentials {
+    /// The access key.
+    pub(crate) access_key_id: String,
+    /// The secret key.
+    pub(crate) secret_access_key: String,
+    /// The endpoint's region.
+    pub(crate) region: String,
+    /// The endpoint's address while `serve` runs.
+    pub(crate) endpoint: Option<String>,
+    /// They were made just now.
+    pub(crate) rotated: bool,
+}
+
+impl ReportView {
+    /// A flow's report, of one policy.
+    pub(crate) fn of(policy: Option<&str>, report: Report) -> ReportView {
+        let items =
+            |items: Vec<Item>| items.into_iter().map(|item| ItemView { object: item.object, why: item.why }).collect();
+        ReportView {
+            policy: policy.map(str::to_owned),
+            operation: report.operation,
+            counts: report.counts.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(),
+            done: items(report.done),
+            skipped: items(report.skipped),
+            failed: items(report.failed),
+            failures: report.failures,
+            notes: report.notes,
+            cancelled: report.cancelled,
+        }
+    }
+
+    fn is_success(&self) -> bool {
+        self.failures == 0 && !self.cancelled
+    }
+}
+
+impl Answer {
+    /// Whether the command did all that it was asked for: decides between exit codes 0 and 1.
+    pub(crate) fn is_success(&self, check: bool) -> bool {
+        match self {
+            Answer::Status(status) => !check || status.problems.is_empty(),
+            Answer::Listed(listed) => !listed.cancelled,
+            Answer::Done(done) => done.reports.iter().all(ReportView::is_success),
+            Answer::Audit(audit) => audit.faults.is_empty(),
+            Answer::History(_) | Answer::Due(_) | Answer::DeadLetters(_) | Answer::Credentials(_) => true,
+        }
+    }
+}

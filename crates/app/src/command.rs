@@ -1,0 +1,151 @@
+//! What can be asked of a data folder: one closed list, executed by one function (`execute.rs`), in the daemon and in a
+//! command's own process alike. These types cross the control socket as JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// How everything stands.
+    Status {
+        /// Fail when a person should look.
+        check: bool,
+    },
+    /// The keys that have copies.
+    Ls {
+        /// Only of this policy.
+        policy: Option<String>,
+        /// Only keys under this prefix.
+        prefix: String,
+    },
+    /// The copies of one key.
+    History {
+        /// Only of this policy.
+        policy: Option<String>,
+        /// The original's key.
+        key: String,
+    },
+    /// Writes copies to where they are wanted.
+    Restore(Restore),
+    /// Brings removed objects back, with their history.
+    Undelete(Undelete),
+    /// Purges what is due, or says what is.
+    Clean {
+        /// Only this policy.
+        policy: Option<String>,
+        /// Purge at once.
+        now: bool,
+    },
+    /// Releases tripped breakers.
+    Release {
+        /// Only this policy's.
+        policy: Option<String>,
+    },
+    /// Compares catalog, destination and source, and settles what differs.
+    Reconcile {
+        /// Only this policy.
+        policy: Option<String>,
+    },
+    /// Reads and verifies the journal.
+    Audit {
+        /// How many of the newest lines to show.
+        lines: usize,
+    },
+    /// Events that nobody could handle.
+    DeadLetters(DeadLetterAct),
+    /// The endpoint's keys.
+    Credentials {
+        /// Make new ones; the old ones stop working.
+        rotate: bool,
+    },
+}
+
+/// Which keys a command is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// One key.
+    Key(String),
+    /// All keys under a prefix.
+    Prefix(String),
+    /// All keys of the policy.
+    Everything,
+    /// Everything removed since then (Unix ms).
+    Since(i64),
+}
+
+/// Which copy of each key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Which {
+    /// The newest there is.
+    Newest,
+    /// What was current at that moment (Unix ms).
+    At(i64),
+    /// This copy, by its name in the destination.
+    Copy(String),
+}
+
+/// Where restored objects go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum To {
+    /// Back to the policy's source.
+    Source,
+    /// Into a folder on this machine: an absolute path.
+    Folder(String),
+    /// Into a bucket of the endpoint.
+    Bucket(String),
+}
+
+/// `restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restore {
+    /// Of this policy.
+    pub(crate) policy: Option<String>,
+    /// Which keys.
+    pub(crate) what: What,
+    /// Which copies.
+    pub(crate) which: Which,
+    /// Where to.
+    pub(crate) to: To,
+    /// Only say what would happen.
+    pub(crate) dry_run: bool,
+    /// Replace what is newer.
+    pub(crate) overwrite: bool,
+}
+
+/// `undelete`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undelete {
+    /// Of this policy.
+    pub(crate) policy: Option<String>,
+    /// Which keys.
+    pub(crate) what: What,
+    /// Only the newest copy of each comes back into the history.
+    pub(crate) newest_only: bool,
+}
+
+/// `dlq …`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case")]
+pub(crate) enum DeadLetterAct {
+    /// Names them.
+    List,
+    /// Shows one.
+    Show {
+        /// Its number.
+        id: u64,
+    },
+    /// Puts them back into the queue.
+    Redrive {
+        /// Their numbers; `None`: all.
+        ids: Option<Vec<u64>>,
+    },
+    /// Forgets them.
+    Drop {
+        /// Their numbers; `None`: all.
+        ids: Option<Vec<u64>>,
+    },
+}

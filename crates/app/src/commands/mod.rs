@@ -1,0 +1,15 @@
+//! The commands, one file per verb.
+
+pub(crate) mod audit;
+pub(crate) mod clean;
+pub(crate) mod config_check;
+pub(crate) mod credentials;
+pub(crate) mod dead_letters;
+pub(crate) mod history;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod reconcile;
+pub(crate) mod release;
+pub(crate) mod restore;
+pub(crate) mod status;
+pub(crate) mod undelete;

@@ -1,0 +1,154 @@
+//! `status`: how everything stands, and what a person should look at (`--check` fails when there is any of it).
+
+use super::clean::next_clean;
+use crate::answer::{Answer, BucketStatus, PolicyStatus, QueueStatus, Status};
+use crate::exit::Failure;
+use crate::instance::{Instance, Setting};
+use crate::limits::RECONCILE_AGE_MAX;
+use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
+use engine::policy::{Mode, Policy};
+use engine::ports::catalog::PolicyState;
+use engine::ports::events::Backlog;
+use lifecycle::keep::Keep;
+use lifecycle::time::UnixMs;
+use local::store::Role;
+
+/// Reads it.
+pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
+    let now = instance.now();
+    let mut status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now_ms: now.0,
+        data_dir: instance.folder.path().display().to_string(),
+        endpoint: instance.endpoint.get().cloned(),
+        pid: instance.endpoint.get().map(|_| std::process::id()),
+        buckets: buckets(instance),
+        ..Status::default()
+    };
+    if status.endpoint.is_none() {
+        status.problems.push("`afterimage serve` is not running: nothing is copied or cleaned".to_owned());
+    }
+    for policy in instance.policies.all() {
+        let state = policy.catalog.state().await?;
+        status.policies.push(policy_status(instance, &policy, &state, now).await?);
+        problems_of(instance, &policy, &state, now, &mut status.problems);
+    }
+    status.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let backlog = instance.queue.backlog().await?;
+    problems_of_queue(&backlog, now, &mut status.problems);
+    status.queue =
+        QueueStatus { waiting: backlog.waiting, oldest_ms: backlog.oldest.map(|at| at.0), dead_letters: backlog.dead };
+    for bucket in status.buckets.iter().filter(|bucket| bucket.role == "unprotected") {
+        status.problems.push(format!("bucket {} has no policy: nothing in it is protected", bucket.name));
+    }
+    status.counters = instance.metrics.snapshot().into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+    Ok(Answer::Status(Box::new(status)))
+}
+
+async fn policy_status(
+    instance: &Instance,
+    policy: &Policy,
+    state: &PolicyState,
+    now: UnixMs,
+) -> Result<PolicyStatus, Failure> {
+    let totals = policy.catalog.totals().await?;
+    let setting = instance.setting(policy);
+    let configured = setting.as_ref().map(|setting| &setting.config);
+    Ok(PolicyStatus {
+        name: policy.name.to_string(),
+        mode: match policy.mode {
+            Mode::Copies => "copies",
+            Mode::Mirror => "mirror",
+        }
+        .to_owned(),
+        source: configured.map(|config| config.source.to_string()).unwrap_or_default(),
+        destination: configured.map(|config| config.destination.to_string()).unwrap_or_default(),
+        by_default: setting.as_ref().is_some_and(|setting| setting.by_default),
+        keep: keep_in_words(&policy.rules.keep),
+        grace_ms: policy.rules.grace.0,
+        protect_for_ms: policy.rules.protect_for.0,
+        clean: configured.map(|config| config.terms.clean.to_string()).unwrap_or_default(),
+        live_keys: totals.live_keys,
+        active: totals.active,
+        disowned: totals.disowned,
+        bytes: totals.bytes,
+        tripped_at_ms: state.tripped.map(|trip| trip.at.0),
+        tripped_removed: state.tripped.map(|trip| trip.removed),
+        cleaned_at_ms: state.cleaned_at.map(|at| at.0),
+        next_clean_ms: next_clean(instance, policy, now).map(|at| at.0),
+        reconciled_at_ms: state.reconciled.map(|(at, _)| at.0),
+        reconcile_gap: state.reconciled.map(|(_, gap)| gap),
+        snapshot_at_ms: setting.and_then(|setting| setting.snapshot_at).map(|at| at.0),
+    })
+}
+
+fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: UnixMs, problems: &mut Vec<String>) {
+    let name = &policy.name;
+    if let Some(trip) = state.tripped {
+        problems.push(format!("{name}: the breaker tripped at {}: nothing is purged until `release`", trip.at));
+    } else if let Some(Setting { config, .. }) = instance.setting(policy) {
+        // A policy that was never cleaned is late when this process has had the time to do it.
+        let last = state.cleaned_at.unwrap_or(instance.started_at);
+        if config.terms.clean.late_after(last, LATE_CLEANS).is_some_and(|late| late < now) {
+            let since = state.cleaned_at.map_or("never".to_owned(), |at| format!("last at {at}"));
+            problems.push(format!("{name}: it should have been cleaned {LATE_CLEANS} times since ({since})"));
+        }
+    }
+    match state.reconciled {
+        Some((at, _)) if now.since(at) > RECONCILE_AGE_MAX => {
+            problems.push(format!("{name}: last reconciled at {at}: catalog and destination may differ"));
+        }
+        Some((_, gap)) if gap > 0 => problems.push(format!("{name}: the last reconcile left {gap} differences")),
+        None if now.since(instance.started_at) > RECONCILE_AGE_MAX => {
+            problems.push(format!("{name}: never reconciled: catalog and destination may differ"));
+        }
+        _ => {}
+    }
+}
+
+fn problems_of_queue(backlog: &Backlog, now: UnixMs, problems: &mut Vec<String>) {
+    if let Some(oldest) = backlog.oldest.filter(|oldest| now.since(*oldest) > EVENT_WAIT_MAX) {
+        problems.push(format!("{} events wait, the oldest since {oldest}", backlog.waiting));
+    }
+    if backlog.dead > 0 {
+        problems.push(format!("{} dead letters: `afterimage dlq list` says why", backlog.dead));
+    }
+}
+
+fn buckets(instance: &Instance) -> Vec<BucketStatus> {
+    let policies = instance.policies.all();
+    let describe = |info: local::store::BucketInfo| {
+        let named = |chosen: &dyn Fn(&Policy) -> bool| -> Vec<String> {
+            policies.iter().filter(|policy| chosen(policy)).map(|policy| policy.name.to_string()).collect()
+        };
+        let (role, policies) = match info.role {
+            Role::Source => {
+                let watching = named(&|policy| policy.source_bucket == info.name.as_str());
+                (if watching.is_empty() { "unprotected" } else { "source" }, watching)
+            }
+            Role::Destination => {
+                let writing =
+                    named(&|policy| instance.setting(policy).is_some_and(|setting| setting.destination == info.name));
+                ("destination", writing)
+            }
+        };
+        BucketStatus { name: info.name.to_string(), role: role.to_owned(), policies }
+    };
+    instance.store.buckets().into_iter().map(describe).collect()
+}
+
+/// The retention rule as one would say it.
+fn keep_in_words(keep: &Keep) -> String {
+    let Keep { last, within, hourly, daily, weekly, monthly, yearly } = *keep;
+    let counts = [
+        ("", last),
+        ("hourly ", hourly),
+        ("daily ", daily),
+        ("weekly ", weekly),
+        ("monthly ", monthly),
+        ("yearly ", yearly),
+    ];
+    let mut parts: Vec<String> = counts.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what}{n}")).collect();
+    parts.extend(within.map(|span| format!("all within {span}")));
+    parts.join(", ")
+}

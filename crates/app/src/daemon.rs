@@ -1,0 +1,250 @@
+//! `serve`: the endpoint, the driver, the schedules and the control socket over one data folder, until a signal.
+//!
+//! Stopping takes nothing new, finishes what is under way within a limit, and says what is left; what is left is in the
+//! spool and is handled at the next start. Being killed instead loses nothing either: that is what the start repairs.
+
+use crate::answer::Credentials as Pair;
+use crate::cli::Place;
+use crate::control::server::{self, Runner};
+use crate::execute::execute;
+use crate::exit::Failure;
+use crate::folder::{Folder, IfMissing};
+use crate::hooks::Hooks;
+use crate::instance::Instance;
+use crate::limits::STOP_WAIT;
+use crate::output::{Style, exports};
+use crate::place::{Chosen, remember};
+use crate::schedule;
+use crate::wiring;
+use anyhow::Context;
+use engine::config::{Config, TRIAL_SOURCE};
+use engine::driver::Driver;
+use engine::report::chain;
+use local::credentials::Credentials;
+use local::endpoint::{Endpoint, REGION, serve_endpoint};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) async fn serve(
+    chosen: Chosen,
+    listen: Option<SocketAddr>,
+    place: &Place,
+    style: Style,
+) -> Result<bool, Failure> {
+    let Chosen { mut config, file } = chosen;
+    if let Some(listen) = listen {
+        config.endpoint.listen = listen;
+    }
+    refuse_open_address(&config)?;
+    let mut signals = Signals::new()?;
+    let folder = Folder::open(&config.data_dir, IfMissing::Create)?;
+    let listener = bind(config.endpoint.listen).await?;
+    if let Some(file) = &file {
+        remember(folder.path(), file)?;
+    }
+    let instance = wiring::open(folder, config).await?;
+    let address = listener.local_addr().context("cannot read the endpoint's own address")?;
+    instance.endpoint.set(format!("http://{address}")).expect("set once, here");
+    let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;
+
+    let (cancel, driven) = (CancellationToken::new(), CancellationToken::new());
+    let tasks = TaskTracker::new();
+    let hooks = Arc::new(Hooks { instance: instance.clone(), tasks: tasks.clone(), cancel: cancel.clone() });
+    let endpoint = Endpoint {
+        store: instance.store.clone(),
+        keyring: instance.keyring.clone(),
+        hooks,
+        clock: instance.clock.clone(),
+        nonces: instance.nonces.clone(),
+    };
+    let serving = tokio::spawn(serve_endpoint(listener, endpoint, cancel.clone()));
+    let mut driving = tokio::spawn(drive(instance.clone(), driven.clone()));
+    tasks.spawn(server::serve(control, runner(&instance), cancel.clone()));
+    for policy in instance.policies.all() {
+        schedule::start(&instance, policy.name.as_str(), &tasks, &cancel);
+    }
+    announce(&instance, file.as_deref(), place, style)?;
+
+    let failed = tokio::select! {
+        () = signals.next() => None,
+        ended = &mut driving => Some(ended),
+    };
+    eprintln!("stopping: finishing what is under way (once more to leave at once)");
+    cancel.cancel();
+    driven.cancel();
+    tasks.close();
+    let finish = async {
+        let endpoint = serving.await;
+        tasks.wait().await;
+        match failed {
+            Some(driver) => (endpoint, driver),
+            None => (endpoint, driving.await),
+        }
+    };
+    let result = tokio::select! {
+        (endpoint, driver) = finish => {
+            instance.close_quietly().await?;
+            endpoint.context("the endpoint ended early").and(driver.context("the driver ended early")?)
+        }
+        () = signals.next() => Err(anyhow::anyhow!("left at once, on request: the next start goes on from here")),
+        () = instance.clock.sleep(STOP_WAIT) => {
+            Err(anyhow::anyhow!("not everything ended within {STOP_WAIT}: the next start goes on from here"))
+        }
+    };
+    Ok(result.map(|()| true)?)
+}
+
+async fn drive(instance: Arc<Instance>, cancel: CancellationToken) -> anyhow::Result<()> {
+    let driver = Driver {
+        queue: instance.queue.clone(),
+        policies: instance.policies.clone(),
+        clock: instance.clock.clone(),
+        nonces: instance.nonces.clone(),
+        metrics: instance.metrics.clone(),
+    };
+    driver.run(&cancel).await.context("the event queue failed")
+}
+
+fn runner(instance: &Arc<Instance>) -> Runner {
+    let instance = instance.clone();
+    Arc::new(move |command, who, feed, cancel| {
+        let instance = instance.clone();
+        Box::pin(async move { execute(&instance, command, &who, &feed, &cancel).await })
+    })
+}
+
+impl Instance {
+    /// Says what is left, then closes everything.
+    async fn close_quietly(&self) -> Result<(), Failure> {
+        match self.queue.backlog().await {
+            Ok(backlog) if backlog.waiting == 0 => eprintln!("stopped: nothing is left to do"),
+            Ok(backlog) => eprintln!("stopped: {} events are left for the next start", backlog.waiting),
+            Err(error) => eprintln!("stopped: what is left is not known: {}", chain(&error)),
+        }
+        self.close().await;
+        Ok(())
+    }
+}
+
+fn refuse_open_address(config: &Config) -> Result<(), Failure> {
+    let listen = config.endpoint.listen;
+    if listen.ip().is_loopback() || config.endpoint.allow_remote {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{listen} is reached from other machines, and the endpoint speaks plain HTTP: set `allow_remote = true` under \
+         [s3_endpoint] in a configuration if that is meant, better behind a proxy with TLS"
+    )))
+}
+
+async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => format!(
+                "cannot listen on {listen}: another process has the port; stop it, or choose another with \
+                 `--listen {}:0` (any free port)",
+                listen.ip()
+            ),
+            ErrorKind::PermissionDenied => {
+                format!("cannot listen on {listen}: ports below 1024 need special rights; choose another with --listen")
+            }
+            _ => format!("cannot listen on {listen}"),
+        };
+        Failure::Failed(anyhow::Error::new(error).context(why))
+    })
+}
+
+/// What a person needs next, printed once everything listens.
+fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Style) -> Result<(), Failure> {
+    let (credentials, _) = Credentials::load_or_create(instance.folder.path())?;
+    let endpoint = instance.endpoint.get().cloned().unwrap_or_default();
+    let pair = Pair {
+        access_key_id: credentials.access_key().to_owned(),
+        secret_access_key: credentials.secret_key().to_owned(),
+        region: REGION.to_owned(),
+        endpoint: Some(endpoint.clone()),
+        rotated: false,
+    };
+    if style == Style::Json {
+        let ready = serde_json::json!({
+            "endpoint": endpoint,
+            "data_dir": instance.folder.path(),
+            "pid": std::process::id(),
+            "access_key_id": pair.access_key_id,
+            "region": pair.region,
+        });
+        println!("{ready}");
+        return Ok(());
+    }
+    println!("afterimage {} serves S3 at {endpoint}", env!("CARGO_PKG_VERSION"));
+    println!("data folder {}", instance.folder.path().display());
+    println!();
+    match file {
+        Some(file) => {
+            for warning in instance.config.warnings() {
+                println!("warning: {warning}");
+            }
+            println!("configuration {}", file.display());
+            println!("keys for clients: eval \"$({} credentials show)\"", called(place));
+        }
+        None => {
+            print!("{}", exports(&pair));
+            println!();
+            println!("Paste the lines above into a second terminal, then try these:");
+            println!(
+                "  for i in 1 2 3 4; do echo \"draft $i\" > Assignment1.txt; aws s3 cp Assignment1.txt s3://{TRIAL_SOURCE}/; done"
+            );
+            println!("  {} history Assignment1.txt", called(place));
+            println!("  aws s3 rm s3://{TRIAL_SOURCE}/Assignment1.txt");
+            println!();
+            let terms = &instance.config.policies[0].terms;
+            println!(
+                "This is a short retention for trying out: {} copies of an object, and those of a deleted one go after {}.",
+                terms.keep.last, terms.grace
+            );
+            println!("For what you care about: `afterimage init`, then `afterimage serve --config afterimage.toml`.");
+        }
+    }
+    println!();
+    println!("ready (Ctrl-C stops)");
+    Ok(())
+}
+
+/// How this program was called, with the flags that find the same folder again.
+fn called(place: &Place) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "afterimage".to_owned());
+    let mut words = vec![program];
+    if let Some(folder) = &place.data_dir {
+        words.push(format!("--data-dir {}", folder.display()));
+    } else if let Some(file) = &place.config {
+        words.push(format!("--config {}", file.display()));
+    }
+    words.join(" ")
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Failure> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How a command ends: 0 all done, 1 something failed, 2 wrong usage. Error chains are printed here and nowhere else.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked for in a way that can never work: exit code 2.
+    Usage(anyhow::Error),
+    /// It did not work: exit code 1.
+    Failed(anyhow::Error),
+    /// It was told already; only the exit code is left.
+    Told(u8),
+}
+
+impl Failure {
+    /// Wrong usage, in a sentence.
+    pub(crate) fn usage(what: impl fmt::Display) -> Failure {
+        Failure::Usage(anyhow::anyhow!("{what}"))
+    }
+
+    /// A failure, in a sentence.
+    pub(crate) fn failed(what: impl fmt::Display) -> Failure {
+        Failure::Failed(anyhow::anyhow!("{what}"))
+    }
+
+    /// The whole chain in one line, each cause once.
+    pub(crate) fn chain(&self) -> String {
+        let (Failure::Usage(error) | Failure::Failed(error)) = self else { return String::new() };
+        let mut parts: Vec<String> = Vec::new();
+        for cause in error.chain().map(ToString::to_string) {
+            // A transparent error says what its source says: once is enough.
+            if parts.last() != Some(&cause) {
+                parts.push(cause);
+            }
+        }
+        parts.join(": ")
+    }
+
+    /// The same failure, saying first what it kept from being done.
+    pub(crate) fn while_doing(self, what: impl fmt::Display) -> Failure {
+        match self {
+            Failure::Usage(error) => Failure::Usage(error.context(what.to_string())),
+            Failure::Failed(error) => Failure::Failed(error.context(what.to_string())),
+            Failure::Told(code) => Failure::Told(code),
+        }
+    }
+
+    /// The exit code as a number.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Failed(_) => 1,
+            Failure::Told(code) => *code,
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Prints what went wrong, if anything, and gives the process its code.
+pub(crate) fn finish(result: Result<bool, Failure>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Failure::Told(code)) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("afterimage: {}", failure.chain());
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One data folder at work: its policies, stores, queue and journal, as commands and the daemon use them.
+//!
+//! Opened by the process that holds the folder's lock, so there is never more than one (`folder.rs`).
+
+use crate::exit::Failure;
+use crate::folder::Folder;
+use engine::config::{Config, PolicyConfig};
+use engine::driver::Policies;
+use engine::policy::Policy;
+use engine::ports::clock::{Clock, Nonces};
+use engine::ports::events::{DeadLetters, EventQueue};
+use engine::ports::journal::{Journal, JournalRead};
+use engine::ports::metrics::Counters;
+use lifecycle::ids::ObjectKey;
+use lifecycle::time::UnixMs;
+use local::credentials::Keyring;
+use local::sqlite::catalog::SqliteCatalog;
+use local::store::{BucketName, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+/// Why a lock is never poisoned: what runs under it cannot panic.
+pub(crate) const UNPOISONED: &str = "no holder of this lock panics";
+
+/// A data folder at work.
+pub(crate) struct Instance {
+    /// The folder, held.
+    pub(crate) folder: Folder,
+    /// The configuration in force.
+    pub(crate) config: Config,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Names and jitter.
+    pub(crate) nonces: Arc<dyn Nonces>,
+    /// Counters since the start.
+    pub(crate) metrics: Arc<Counters>,
+    /// The policies at work.
+    pub(crate) policies: Policies,
+    /// How they were configured, by name.
+    pub(crate) settings: RwLock<BTreeMap<String, Setting>>,
+    /// The policies whose schedules run.
+    pub(crate) scheduled: Mutex<BTreeSet<String>>,
+    /// The bucket store.
+    pub(crate) store: Arc<Store>,
+    /// The queue of events.
+    pub(crate) queue: Arc<dyn EventQueue>,
+    /// Events given up.
+    pub(crate) letters: Arc<dyn DeadLetters>,
+    /// The journal, to write.
+    pub(crate) journal: Arc<dyn Journal>,
+    /// The journal, to read.
+    pub(crate) journal_read: Arc<dyn JournalRead>,
+    /// The keys that the endpoint accepts.
+    pub(crate) keyring: Keyring,
+    /// When this process opened the folder.
+    pub(crate) started_at: UnixMs,
+    /// Set while `serve` runs: the endpoint's address.
+    pub(crate) endpoint: OnceLock<String>,
+}
+
+/// What is known of a policy besides what its flows need.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    /// As configured.
+    pub(crate) config: PolicyConfig,
+    /// Made for a bucket that a client created.
+    pub(crate) by_default: bool,
+    /// The bucket of its destination.
+    pub(crate) destination: BucketName,
+    /// Its catalog.
+    pub(crate) catalog: Arc<SqliteCatalog>,
+    /// When its catalog was last saved into the destination.
+    pub(crate) snapshot_at: Option<UnixMs>,
+}
+
+impl Instance {
+    /// Now.
+    pub(crate) fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// What is known of that policy.
+    pub(crate) fn setting(&self, policy: &Policy) -> Option<Setting> {
+        self.setting_named(policy.name.as_str())
+    }
+
+    /// What is known of the policy of that name.
+    pub(crate) fn setting_named(&self, name: &str) -> Option<Setting> {
+        self.settings.read().expect(UNPOISONED).get(name).cloned()
+    }
+
+    /// The policy of that name.
+    pub(crate) fn policy_named(&self, name: &str) -> Option<Arc<Policy>> {
+        self.policies.all().into_iter().find(|policy| policy.name.as_str() == name)
+    }
+
+    /// Notes when a policy's catalog was saved.
+    pub(crate) fn saved(&self, policy: &Policy, at: UnixMs) {
+        if let Some(setting) = self.settings.write().expect(UNPOISONED).get_mut(policy.name.as_str()) {
+            setting.snapshot_at = Some(at);
+        }
+    }
+
+    /// Notes that a policy's schedules run; `false`: they ran already.
+    pub(crate) fn begin_schedules(&self, name: &str) -> bool {
+        self.scheduled.lock().expect(UNPOISONED).insert(name.to_owned())
+    }
+
+    /// Ends in good order: what was asked before is answered, then the files are closed.
+    pub(crate) async fn close(&self) {
+        let settings: Vec<Setting> = self.settings.read().expect(UNPOISONED).values().cloned().collect();
+        for setting in settings {
+            setting.catalog.close().await;
+        }
+        self.store.close().await;
+    }
+
+    /// That policy, or all of them.
+    pub(crate) fn selected(&self, name: Option<&str>) -> Result<Vec<Arc<Policy>>, Failure> {
+        let all = self.policies.all();
+        let Some(name) = name else { return Ok(all) };
+        let known: Vec<String> = all.iter().map(|policy| policy.name.to_string()).collect();
+        match all.into_iter().find(|policy| policy.name.as_str() == name) {
+            Some(policy) => Ok(vec![policy]),
+            None if known.is_empty() => Err(Failure::usage("there is no policy at all in this data folder")),
+            None => Err(Failure::usage(format!("there is no policy `{name}`; there are: {}", known.join(", ")))),
+        }
+    }
+
+    /// Those of the selected policies that have copies of a key.
+    pub(crate) async fn knowing(&self, name: Option<&str>, key: &ObjectKey) -> Result<Vec<Arc<Policy>>, Failure> {
+        let mut knowing = Vec::new();
+        for policy in self.selected(name)? {
+            if !policy.catalog.partition(key).await?.rows.is_empty() {
+                knowing.push(policy);
+            }
+        }
+        Ok(knowing)
+    }
+
+    /// The one policy that a command over many keys means.
+    pub(crate) fn the_one(&self, name: Option<&str>) -> Result<Arc<Policy>, Failure> {
+        one_of(self.selected(name)?, "choose one with --policy")
+    }
+}
+
+/// The only one of them.
+pub(crate) fn one_of(mut policies: Vec<Arc<Policy>>, remedy: &str) -> Result<Arc<Policy>, Failure> {
+    match (policies.pop(), policies.is_empty()) {
+        (Some(policy), true) => Ok(policy),
+        (Some(last), false) => {
+            let names: Vec<&str> = policies.iter().chain([&last]).map(|policy| policy.name.as_str()).collect();
+            Err(Failure::usage(format!("several policies are meant ({}): {remedy}", names.join(", "))))
+        }
+        (None, _) => Err(Failure::usage("there is no policy at all in this data folder")),
+    }
+}
+
+/// A key as a person typed it.
+pub(crate) fn object_key(text: &str) -> Result<ObjectKey, Failure> {
+    ObjectKey::new(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))
+}

@@ -1,0 +1,28 @@
+//! The binary's own limits, by name (I10). Those of the flows stand in the engine.
+
+use lifecycle::time::SpanMs;
+
+/// Command processes that may be connected to one daemon at the same time.
+pub(crate) const CONTROL_CONNECTIONS: usize = 16;
+/// Longest line of the control protocol, in bytes: one listed item or answer with its failures by name.
+pub(crate) const CONTROL_LINE_MAX: usize = 16 * 1024 * 1024;
+/// Frames of one command on their way to its reader.
+pub(crate) const FRAMES_IN_FLIGHT: usize = 256;
+/// Longest address of a Unix socket, in bytes with its final zero (`unix(7)`).
+pub(crate) const SOCKET_PATH_MAX: usize = 108;
+/// How long a stopping daemon waits for what is under way before it leaves it to the next start.
+pub(crate) const STOP_WAIT: SpanMs = SpanMs::seconds(20);
+/// How often the daemon saves its catalogs into their destinations.
+pub(crate) const SNAPSHOT_EVERY: SpanMs = SpanMs::hours(1);
+/// How often the daemon compares catalogs and destinations.
+pub(crate) const RECONCILE_EVERY: SpanMs = SpanMs::days(1);
+/// How far a policy's last comparison may lie back before `status --check` complains.
+pub(crate) const RECONCILE_AGE_MAX: SpanMs = SpanMs::days(3);
+/// Keys read from a catalog at once by `ls`.
+pub(crate) const LS_PAGE: usize = 500;
+/// Dead letters that `dlq list` names.
+pub(crate) const DEAD_LETTERS_LISTED: usize = 1_000;
+/// Rounds of a `dlq … --all`, of [`DEAD_LETTERS_LISTED`] letters each.
+pub(crate) const DEAD_LETTER_ROUNDS: usize = 10_000;
+/// How often a waiting schedule looks at the clock, which a person may set.
+pub(crate) const CLOCK_LOOK_EVERY: SpanMs = SpanMs::seconds(30);

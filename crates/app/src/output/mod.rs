@@ -1,0 +1,77 @@
+//! What a person or a program sees of a command: tables and sentences, or JSON; bars on a terminal, plain lines elsewhere.
+//!
+//! Results go to standard output, everything about the way there to standard error.
+
+mod progress;
+mod text;
+
+pub(crate) use text::exports;
+
+use crate::feed::Frame;
+use progress::Bar;
+use std::io::{self, Write};
+use tokio::sync::mpsc;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// For people.
+    Text,
+    /// For programs: one document; of a listing one document a line.
+    Json,
+}
+
+/// Prints a command's frames to the end; its exit code.
+pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io::Result<u8> {
+    let mut bar = Bar::new();
+    let mut out = io::stdout().lock();
+    let mut listed = false;
+    while let Some(frame) = frames.recv().await {
+        match frame {
+            Frame::Progress { done, total, what } => bar.at(done, total, &what),
+            Frame::Key(key) => {
+                match style {
+                    Style::Json => json_line(&mut out, &key)?,
+                    Style::Text => {
+                        if !listed {
+                            writeln!(out, "{}", text::KEYS_HEAD)?;
+                        }
+                        writeln!(out, "{}", text::key(&key))?;
+                    }
+                }
+                listed = true;
+            }
+            Frame::Answer { answer, success } => {
+                bar.end();
+                match style {
+                    Style::Json if !listed => {
+                        serde_json::to_writer_pretty(&mut out, &answer)?;
+                        writeln!(out)?;
+                    }
+                    Style::Json => {}
+                    Style::Text => write!(out, "{}", text::answer(&answer))?,
+                }
+                out.flush()?;
+                return Ok(u8::from(!success));
+            }
+            Frame::Failed { why, code } => {
+                bar.end();
+                out.flush()?;
+                if style == Style::Json {
+                    json_line(&mut out, &serde_json::json!({ "error": why }))?;
+                }
+                eprintln!("afterimage: {why}");
+                return Ok(code);
+            }
+        }
+    }
+    bar.end();
+    eprintln!("afterimage: the command ended without an answer");
+    Ok(1)
+}
+
+/// One document on one line.
+pub(crate) fn json_line(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}

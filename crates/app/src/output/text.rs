@@ -1,0 +1,343 @@
+//! Answers for people: tables and sentences.
+
+use crate::answer::{
+    Answer, Audit, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey, PolicyHistory, PolicyStatus,
+    ReportView, Status,
+};
+use crate::when::relative;
+use comfy_table::{Table, presets};
+use indicatif::HumanBytes;
+use lifecycle::time::{SpanMs, UnixMs};
+use std::fmt::Write;
+
+/// The line above the keys of `ls`.
+pub(crate) const KEYS_HEAD: &str = "ACTIVE  DISOWNED        SIZE  NEWEST                    KEY";
+
+/// One key of `ls`.
+pub(crate) fn key(listed: &ListedKey) -> String {
+    format!(
+        "{:>6}  {:>8}  {:>10}  {}  {}",
+        listed.active,
+        listed.disowned,
+        HumanBytes(listed.bytes).to_string(),
+        UnixMs(listed.newest_ms),
+        printable(&listed.key)
+    )
+}
+
+/// The last word of a command.
+pub(crate) fn answer(answer: &Answer) -> String {
+    let mut text = String::new();
+    match answer {
+        Answer::Status(of) => status(&mut text, of),
+        Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => text.push_str("no copies\n"),
+        Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
+        Answer::Listed(_) => {}
+        Answer::History(of) => history(&mut text, of),
+        Answer::Done(done) => done.reports.iter().for_each(|of| report(&mut text, of)),
+        Answer::Due(of) => due(&mut text, of),
+        Answer::Audit(of) => audit(&mut text, of),
+        Answer::DeadLetters(of) => dead_letters(&mut text, of),
+        Answer::Credentials(of) => {
+            if of.rotated {
+                text.push_str("# new keys; the old ones do not work any more\n");
+            }
+            text.push_str(&exports(of));
+        }
+    }
+    text
+}
+
+/// The lines to paste into a shell, after which the stock S3 clients work.
+pub(crate) fn exports(of: &Credentials) -> String {
+    let mut text = String::new();
+    line(&mut text, format_args!("export AWS_ACCESS_KEY_ID={}", of.access_key_id));
+    line(&mut text, format_args!("export AWS_SECRET_ACCESS_KEY={}", of.secret_access_key));
+    // Clients differ in which of the two they read.
+    line(&mut text, format_args!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", of.region));
+    if let Some(endpoint) = &of.endpoint {
+        line(&mut text, format_args!("export AWS_ENDPOINT_URL={endpoint}"));
+    }
+    text
+}
+
+fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    writeln!(text, "{args}").expect("writing to a string");
+}
+
+/// A key as one line: control characters would move the cursor of whoever reads it.
+fn printable(key: &str) -> String {
+    key.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(head.iter().copied());
+    table
+}
+
+fn push_table(text: &mut String, table: &Table) {
+    for row in table.lines() {
+        line(text, format_args!("{}", row.trim_end()));
+    }
+}
+
+fn plural(n: u64, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
+fn status(text: &mut String, of: &Status) {
+    match (&of.endpoint, of.pid) {
+        (Some(endpoint), Some(pid)) => line(text, format_args!("serving {endpoint} (process {pid})")),
+        _ => line(text, format_args!("not serving: `afterimage serve` is not running on this folder")),
+    }
+    line(text, format_args!("data folder {}", of.data_dir));
+    let now = UnixMs(of.now_ms);
+    for policy in &of.policies {
+        text.push('\n');
+        policy_status(text, policy, now);
+    }
+    let unprotected: Vec<&str> =
+        of.buckets.iter().filter(|bucket| bucket.role == "unprotected").map(|bucket| bucket.name.as_str()).collect();
+    text.push('\n');
+    if !unprotected.is_empty() {
+        line(text, format_args!("buckets without a policy: {}", unprotected.join(", ")));
+    }
+    let oldest = of.queue.oldest_ms.map(|at| format!(", the oldest from {}", relative(UnixMs(at), now)));
+    line(
+        text,
+        format_args!(
+            "{} waiting{}; {}",
+            plural(of.queue.waiting, "event", "events"),
+            oldest.unwrap_or_default(),
+            plural(of.queue.dead_letters, "dead letter", "dead letters")
+        ),
+    );
+    for problem in &of.problems {
+        line(text, format_args!("! {problem}"));
+    }
+}
+
+fn policy_status(text: &mut String, of: &PolicyStatus, now: UnixMs) {
+    let by_default = if of.by_default { " (by the default policy)" } else { "" };
+    line(text, format_args!("{}: {} -> {}, {}{by_default}", of.name, of.source, of.destination, of.mode));
+    if of.mode == "copies" {
+        line(
+            text,
+            format_args!(
+                "  keep {}, grace {}, protected for {}, clean {}",
+                of.keep,
+                SpanMs(of.grace_ms),
+                SpanMs(of.protect_for_ms),
+                of.clean
+            ),
+        );
+    }
+    line(
+        text,
+        format_args!(
+            "  {} with {}, {} disowned, {}",
+            plural(of.live_keys, "key", "keys"),
+            plural(of.active, "copy", "copies"),
+            of.disowned,
+            HumanBytes(of.bytes)
+        ),
+    );
+    let ago = |at: Option<i64>| at.map_or_else(|| "never".to_owned(), |at| relative(UnixMs(at), now));
+    let gap = of.reconcile_gap.map(|gap| format!(" (gap {gap})")).unwrap_or_default();
+    line(
+        text,
+        format_args!(
+            "  cleaned {}, next {}; reconciled {}{gap}; catalog saved {}",
+            ago(of.cleaned_at_ms),
+            ago(of.next_clean_ms),
+            ago(of.reconciled_at_ms),
+            ago(of.snapshot_at_ms)
+        ),
+    );
+    if let Some(at) = of.tripped_at_ms {
+        line(
+            text,
+            format_args!(
+                "  BREAKER tripped {}: {} removed; nothing is purged until `afterimage release --policy {}` (or \
+                 `afterimage undelete --since TIME`)",
+                relative(UnixMs(at), now),
+                plural(of.tripped_removed.unwrap_or(0), "key", "keys"),
+                of.name
+            ),
+        );
+    }
+}
+
+fn history(text: &mut String, of: &History) {
+    if of.policies.is_empty() {
+        line(text, format_args!("{}: no copies, and nothing in the journal", printable(&of.key)));
+    }
+    let now = UnixMs(of.now_ms);
+    for (n, part) in of.policies.iter().enumerate() {
+        if n > 0 {
+            text.push('\n');
+        }
+        policy_history(text, &of.key, part, now);
+    }
+}
+
+fn policy_history(text: &mut String, key: &str, of: &PolicyHistory, now: UnixMs) {
+    let active = of.copies.iter().filter(|copy| copy.state == "active").count() as u64;
+    let disowned = of.copies.len() as u64 - active;
+    line(
+        text,
+        format_args!(
+            "{} (policy {}): {}, {disowned} disowned",
+            printable(key),
+            of.policy,
+            plural(active, "active copy", "active copies")
+        ),
+    );
+    if let Some(at) = of.removed_at_ms.filter(|_| active == 0) {
+        line(text, format_args!("removed from the source {}", relative(UnixMs(at), now)));
+    }
+    if !of.copies.is_empty() {
+        let mut copies = table(&["CREATED", "AGE", "STATE", "SIZE", "NEXT", "COPY"]);
+        for copy in &of.copies {
+            copies.add_row(copy_row(copy, now));
+        }
+        push_table(text, &copies);
+    }
+    // What became of copies that are still there stands above.
+    let there = |line: &&JournalLine| !of.copies.iter().any(|copy| Some(&copy.copy_key) == line.copy_key.as_ref());
+    let gone: Vec<JournalLine> = of.journal.iter().filter(there).cloned().collect();
+    if !gone.is_empty() {
+        text.push_str("\nwhat the journal knows of copies that are gone:\n");
+        journal(text, &gone);
+    }
+}
+
+fn copy_row(copy: &Copy, now: UnixMs) -> [String; 6] {
+    let created = UnixMs(copy.created_at_ms);
+    let reason = copy.reason_text.as_ref().map(|reason| format!(": {reason}"));
+    [
+        created.to_string(),
+        now.since(created).to_string(),
+        format!("{}{}", copy.state, reason.unwrap_or_default()),
+        HumanBytes(copy.size).to_string(),
+        copy.next.clone(),
+        printable(&copy.copy_key),
+    ]
+}
+
+fn journal(text: &mut String, lines: &[JournalLine]) {
+    let mut rows = table(&["LINE", "WHEN", "WHO", "ACTION", "RULE", "OBJECT"]);
+    for entry in lines {
+        let object = entry.copy_key.as_ref().or(entry.key.as_ref());
+        rows.add_row([
+            entry.number.to_string(),
+            UnixMs(entry.at_ms).to_string(),
+            entry.who.clone(),
+            entry.action.clone(),
+            entry.rule.clone(),
+            object.map_or_else(|| format!("policy {}", entry.policy), |object| printable(object)),
+        ]);
+    }
+    push_table(text, &rows);
+}
+
+fn report(text: &mut String, of: &ReportView) {
+    let of_policy = of.policy.as_ref().map(|policy| format!(" (policy {policy})")).unwrap_or_default();
+    let counts: Vec<String> = of
+        .counts
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(what, n)| match what.as_str() {
+            "bytes" => HumanBytes(*n).to_string(),
+            what => format!("{n} {what}"),
+        })
+        .collect();
+    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+    line(text, format_args!("{}{of_policy}: {counts}", of.operation));
+    for item in &of.done {
+        line(text, format_args!("  {}: {}", printable(&item.object), item.why));
+    }
+    for item in &of.skipped {
+        line(text, format_args!("  skipped {}: {}", printable(&item.object), item.why));
+    }
+    for item in &of.failed {
+        line(text, format_args!("  FAILED {}: {}", printable(&item.object), item.why));
+    }
+    let unnamed = of.failures.saturating_sub(of.failed.len() as u64);
+    if unnamed > 0 {
+        line(text, format_args!("  and {unnamed} more failed"));
+    }
+    for note in &of.notes {
+        line(text, format_args!("  {note}"));
+    }
+    if of.cancelled {
+        line(text, format_args!("  stopped before the end: what is done is done, the same command goes on from there"));
+    }
+}
+
+fn due(text: &mut String, of: &Due) {
+    let now = UnixMs(of.now_ms);
+    for policy in &of.policies {
+        let more = if policy.more { "more than " } else { "" };
+        let next = policy.next_clean_ms.map(|at| format!(", purged at the next clean {}", relative(UnixMs(at), now)));
+        line(
+            text,
+            format_args!(
+                "{}: {more}{} due{}",
+                policy.policy,
+                plural(policy.due, "copy", "copies"),
+                next.filter(|_| policy.due > 0 && !policy.tripped).unwrap_or_default()
+            ),
+        );
+        if policy.tripped {
+            line(text, format_args!("  the breaker holds them: `afterimage release --policy {}`", policy.policy));
+        }
+        if let Some(at) = policy.next_due_ms {
+            line(text, format_args!("  the next one is due {}", relative(UnixMs(at), now)));
+        }
+    }
+    if of.policies.iter().any(|policy| policy.due > 0 && !policy.tripped) {
+        text.push_str("`afterimage clean --now` purges what is due\n");
+    }
+}
+
+fn audit(text: &mut String, of: &Audit) {
+    if !of.newest.is_empty() {
+        journal(text, &of.newest);
+        text.push('\n');
+    }
+    for fault in &of.faults {
+        line(text, format_args!("! {fault}"));
+    }
+    let verdict = if of.faults.is_empty() {
+        "the chain is whole".to_owned()
+    } else {
+        format!("the chain is BROKEN in {}", plural(of.faults.len() as u64, "place", "places"))
+    };
+    line(text, format_args!("{} read, {verdict}; head {}", plural(of.lines, "line", "lines"), of.head));
+}
+
+fn dead_letters(text: &mut String, of: &DeadLetters) {
+    if of.letters.is_empty() {
+        text.push_str("no dead letters\n");
+        return;
+    }
+    let now = UnixMs(of.now_ms);
+    let mut rows = table(&["ID", "GIVEN UP", "TRIES", "EVENT", "OBJECT", "WHY"]);
+    for letter in &of.letters {
+        rows.add_row([
+            letter.id.to_string(),
+            relative(UnixMs(letter.died_at_ms), now),
+            letter.attempts.to_string(),
+            letter.event.clone(),
+            format!("{}/{}", letter.bucket, printable(&letter.key)),
+            letter.why.clone(),
+        ]);
+    }
+    push_table(text, &rows);
+    if of.total > of.letters.len() as u64 && of.letters.len() > 1 {
+        line(text, format_args!("and {} more", of.total - of.letters.len() as u64));
+    }
+}

@@ -1,0 +1,226 @@
+//! From a configuration to a data folder at work: stores, catalogs, journal, policies. The only file that knows which
+//! adapter stands behind which port.
+
+use crate::exit::Failure;
+use crate::folder::Folder;
+use crate::instance::{Instance, Setting, UNPOISONED};
+use anyhow::Context;
+use engine::config::{COPIES_SUFFIX, Config, Destination, PolicyConfig};
+use engine::driver::Policies;
+use engine::policy::Policy;
+use engine::ports::clock::{Clock, Nonces};
+use engine::ports::metrics::Counters;
+use engine::steps::purge::Purger;
+use local::clock::{SystemClock, SystemNonces};
+use local::credentials::{Credentials, Keyring};
+use local::journal::FileJournal;
+use local::sqlite::catalog::SqliteCatalog;
+use local::store::{BUCKETS_FOLDER, BucketName, BucketSpec, Role, Store, StoreError};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+/// Opens everything. Buckets that policies name are made if they are not there.
+pub(crate) async fn open(folder: Folder, config: Config) -> Result<Arc<Instance>, Failure> {
+    let data = folder.path().to_owned();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().context("the operating system gave no random numbers")?);
+    let (credentials, _) = Credentials::load_or_create(&data)?;
+    let store = Store::open(&data, clock.clone(), nonces.clone()).await?;
+    find_lost_buckets(&data, &config, &store).await?;
+    let journal = Arc::new(FileJournal::open(&data.join("journal"))?);
+    let spool = store.spool().clone();
+    let instance = Arc::new(Instance {
+        started_at: clock.now(),
+        config,
+        metrics: Arc::new(Counters::default()),
+        policies: Policies::default(),
+        settings: RwLock::new(BTreeMap::new()),
+        scheduled: Mutex::new(BTreeSet::new()),
+        queue: spool.clone(),
+        letters: spool,
+        journal: journal.clone(),
+        journal_read: journal,
+        keyring: Keyring::new(credentials),
+        endpoint: OnceLock::new(),
+        store,
+        clock,
+        nonces,
+        folder,
+    });
+    for policy in instance.config.policies.clone() {
+        add(&instance, policy, false).await?;
+    }
+    for bucket in buckets_by_default(&instance) {
+        // Not a bucket that a client made, or one whose copies would collide: `status` shows it without a policy.
+        match default_policy(&instance, &bucket) {
+            Ok(Some(policy)) => add(&instance, policy, true).await?,
+            Ok(None) => {}
+            Err(why) => tracing::warn!(%bucket, "not protected: {why}"),
+        }
+    }
+    Ok(instance)
+}
+
+/// Folders of buckets that the index does not know, because `state.sqlite` was lost: their buckets are made again, with
+/// the objects that the files are.
+async fn find_lost_buckets(data: &Path, config: &Config, store: &Arc<Store>) -> Result<(), Failure> {
+    let folders = data.join(BUCKETS_FOLDER);
+    let entries = match fs::read_dir(&folders) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(Failure::Failed(
+                anyhow::Error::new(error).context(format!("cannot read {}", folders.display())),
+            ));
+        }
+    };
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read {}", folders.display()))?.file_name();
+        let Some(name) = name.to_str().and_then(|name| BucketName::new(name).ok()) else { continue };
+        if store.reader(&name).is_ok() {
+            continue;
+        }
+        let named = Destination::Bucket(name.to_string());
+        let copies =
+            name.as_str().ends_with(COPIES_SUFFIX) || config.policies.iter().any(|policy| policy.destination == named);
+        let role = if copies { Role::Destination } else { Role::Source };
+        tracing::warn!(bucket = %name, "the index of buckets did not know it: made again from its files");
+        make(store, name, role, None).await?;
+    }
+    Ok(())
+}
+
+/// Buckets that clients made: those that are there, and deleted ones whose copies wait out their grace.
+fn buckets_by_default(instance: &Instance) -> Vec<BucketName> {
+    let mut names = Vec::new();
+    for info in instance.store.buckets() {
+        match info.role {
+            Role::Source => names.push(info.name),
+            Role::Destination => {
+                let original = info.name.as_str().strip_suffix(COPIES_SUFFIX);
+                let original = original.and_then(|name| BucketName::new(name).ok());
+                names.extend(original.filter(|name| instance.store.reader(name).is_ok()));
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Gives a bucket that no configured policy names the default policy; its name, if it got one. Safe to repeat.
+pub(crate) async fn protect(instance: &Arc<Instance>, bucket: &BucketName) -> Result<Option<String>, Failure> {
+    let Some(policy) = default_policy(instance, bucket).map_err(Failure::failed)? else { return Ok(None) };
+    let name = policy.name.to_string();
+    add(instance, policy, true).await?;
+    Ok(Some(name))
+}
+
+fn default_policy(instance: &Instance, bucket: &BucketName) -> Result<Option<PolicyConfig>, String> {
+    let is_source = |name: &str| instance.store.bucket(name).is_ok_and(|bucket| bucket.info().role == Role::Source);
+    instance.config.policy_for_new_bucket(bucket.as_str(), is_source)
+}
+
+async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -> Result<(), Failure> {
+    let name = config.name.clone();
+    let cannot = |failure: Failure| failure.while_doing(format!("cannot set up the policy {name}"));
+    let source = BucketName::new(config.source.bucket.clone())?;
+    if !by_default {
+        make(&instance.store, source.clone(), Role::Source, None).await.map_err(cannot)?;
+    }
+    let (destination, root) = match &config.destination {
+        Destination::Bucket(bucket) => (BucketName::new(bucket.clone())?, None),
+        Destination::Folder(folder) => (folder_bucket(folder)?, Some(folder.clone())),
+    };
+    make(&instance.store, destination.clone(), Role::Destination, root).await.map_err(cannot)?;
+    let catalog = match instance.setting_named(name.as_str()) {
+        // The bucket was deleted and made again: one file is opened once.
+        Some(setting) => setting.catalog,
+        None => catalog(instance.folder.path(), &config).await.map_err(cannot)?,
+    };
+    let store = &instance.store;
+    let policy = Policy {
+        name: config.name.clone(),
+        mode: config.mode,
+        rules: config.terms.rules(),
+        source_bucket: config.source.bucket.clone(),
+        source_prefix: config.source.prefix.clone(),
+        source: store.reader(&source)?,
+        destination: store.reader(&destination)?,
+        copier: store.copier(&source, &destination)?,
+        recopier: store.copier(&destination, &destination)?,
+        purger: Purger::new(store.purger(&destination)?),
+        catalog: catalog.clone(),
+        keys: Some(catalog.clone()),
+        journal: instance.journal.clone(),
+        clock: instance.clock.clone(),
+        nonces: instance.nonces.clone(),
+        metrics: instance.metrics.clone(),
+    };
+    instance
+        .settings
+        .write()
+        .expect(UNPOISONED)
+        .insert(config.name.to_string(), Setting { config, by_default, destination, catalog, snapshot_at: None });
+    instance.policies.put(policy);
+    Ok(())
+}
+
+async fn catalog(data: &Path, config: &PolicyConfig) -> Result<Arc<SqliteCatalog>, Failure> {
+    let file = catalog_file(data, config.name.as_str());
+    let opened = tokio::task::spawn_blocking(move || SqliteCatalog::open(&file)).await?;
+    let catalog = opened.with_context(|| {
+        format!(
+            "if its catalog is damaged: stop `serve`, then `afterimage reconcile --rebuild --policy {}` makes it again from \
+             the destination",
+            config.name
+        )
+    })?;
+    catalog.forget_leases().await?;
+    Ok(Arc::new(catalog))
+}
+
+/// Where a policy's catalog is.
+pub(crate) fn catalog_file(data: &Path, policy: &str) -> PathBuf {
+    data.join("catalog").join(format!("{policy}.sqlite"))
+}
+
+async fn make(store: &Arc<Store>, name: BucketName, role: Role, root: Option<PathBuf>) -> Result<(), Failure> {
+    match store.create_bucket(BucketSpec { name: name.clone(), role, root: root.clone() }).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::BucketExists(_)) => {
+            let there = store.bucket(name.as_str())?.info().clone();
+            if there.role != role {
+                return Err(Failure::failed(match role {
+                    Role::Destination => format!(
+                        "bucket {name} is a source that clients write, so it cannot hold copies: name another \
+                         destination"
+                    ),
+                    Role::Source => {
+                        format!("bucket {name} holds copies, so clients cannot write it: name another source")
+                    }
+                }));
+            }
+            match root {
+                Some(root) if there.root != root => Err(Failure::failed(format!(
+                    "bucket {name} has its files in {}, not in {}",
+                    there.root.display(),
+                    root.display()
+                ))),
+                _ => Ok(()),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The bucket of a destination that is a folder somewhere: the same folder always gives the same name.
+fn folder_bucket(folder: &Path) -> Result<BucketName, Failure> {
+    let hash = Sha256::digest(folder.as_os_str().as_encoded_bytes());
+    let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(BucketName::new(format!("folder-{hex}"))?)
+}
