@@ -4,7 +4,9 @@
 //! adapters in theirs. Only built for tests (feature `testing`).
 
 pub mod catalog;
+pub mod events;
 pub mod journal;
+pub mod objects;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 //! copied by the kernel; small objects are read, checked and written.
 //!
 //! Place: the engine's copies from a source to a destination, and the clients' copies inside a source. The copy inherits
-//! the original's tag, checksum and attributes. Order of writes, and what a crash leaves: as in `write.rs`. Laws: I1, I11.
+//! the original's tag, checksum and attributes. Order of writes, and what a crash leaves: as in `write.rs`; but a new copy in
+//! a destination is done when its file is durable, and its index row follows with the next commit: until then, and after a
+//! crash before it, HEAD finds the copy by its path, and listings wait for it. Laws: I1, I11.
 
 use super::bucket::Bucket;
 use super::error::{StoreResult, io_error};
@@ -57,9 +59,15 @@ impl Bucket {
             if !met {
                 return Ok(CopyEnd::DestinationChanged);
             }
+            let new = old.is_none() && self.held.info.role == Role::Destination;
             if let Some(row) = self.copy_file(from, &spec, source, old).await? {
-                let info = self.commit("copy object", row, |_| Ok(())).await?;
-                drop(lock);
+                let info = row.info();
+                if new {
+                    self.commit_soon(row, lock).await;
+                } else {
+                    self.commit("copy object", row, |_| Ok(())).await?;
+                    drop(lock);
+                }
                 return Ok(CopyEnd::Done(Box::new(info)));
             }
             // Replaced and reclaimed since its row was read: look again.
@@ -82,10 +90,11 @@ impl Bucket {
         };
         let (mut source, mut old) = self.store.db.read("read object rows", spec.from.as_str(), read).await?;
         if source.is_none() && from.held.info.role == Role::Destination {
-            source = from.locate(&spec.from, spec.version.as_ref()).await?;
+            source = from.probe(&spec.from).await?.filter(|_| spec.version.is_none());
         }
-        if old.is_none() && self.held.info.role == Role::Destination {
-            old = self.locate(&spec.to, None).await?;
+        // A file without row is replaced where it stands; only a condition asks whether there is one.
+        if old.is_none() && self.held.info.role == Role::Destination && spec.onto != Onto::Anything {
+            old = self.probe(&spec.to).await?;
         }
         Ok((source, old))
     }

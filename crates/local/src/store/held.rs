@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedRwLockReadGuard, RwLock};
 
 /// The lock of a key, held.
 pub(super) type KeyLock = OwnedMutexGuard<()>;
@@ -28,6 +28,8 @@ pub(super) struct Held {
     deleted: AtomicBool,
     tree: Mutex<Option<Arc<Tree>>>,
     locks: Vec<Arc<AsyncMutex<()>>>,
+    /// Shared by copies whose index rows are on their way.
+    indexing: Arc<RwLock<()>>,
     /// The file system said that it cannot share blocks between files: not asked again.
     pub(super) no_reflink: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Held {
             deleted: AtomicBool::new(false),
             tree: Mutex::new(tree.map(Arc::new)),
             locks: (0..KEY_LOCKS).map(|_| Arc::default()).collect(),
+            indexing: Arc::default(),
             no_reflink: AtomicBool::new(false),
         }
     }
@@ -76,6 +79,16 @@ impl Held {
         let root = self.info.root.display();
         let why = format!("the folder {root} of bucket `{}` is not there: is its disk mounted?", self.info.name);
         PortError::new("open bucket", &self.info.name, ErrorKind::Missing).because(io::Error::other(why))
+    }
+
+    /// Held while an index row is on its way.
+    pub(super) async fn index_soon(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.indexing).read_owned().await
+    }
+
+    /// Waits for the index rows that are on their way.
+    pub(super) async fn all_indexed(&self) {
+        drop(self.indexing.write().await);
     }
 
     /// Locks one key.

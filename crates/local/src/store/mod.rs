@@ -252,6 +252,13 @@ impl Store {
     /// Finishes what is under way and closes `state.sqlite`, so that the next opening need not check it.
     pub async fn close(&self) {
         self.reclaimed().await;
+        let buckets: Vec<Arc<Held>> = {
+            let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+            buckets.values().map(Arc::clone).collect()
+        };
+        for held in buckets {
+            held.all_indexed().await;
+        }
         self.db.close().await;
     }
 

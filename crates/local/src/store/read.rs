@@ -48,7 +48,7 @@ impl Bucket {
     }
 
     /// A destination's file by its path: a crash may have kept its row from being written.
-    async fn probe(&self, key: &ObjectKey) -> PortResult<Option<Row>> {
+    pub(super) async fn probe(&self, key: &ObjectKey) -> PortResult<Option<Row>> {
         let (tree, wanted, held) = (self.held.tree()?, key.clone(), Arc::clone(&self.held));
         let probe = move || -> PortResult<Option<Row>> {
             let failed = |error| io_error("look for object", &wanted, error);
@@ -89,6 +89,7 @@ impl Bucket {
             return Ok(ListPage::default());
         }
         let request = ListRequest { limit: request.limit.min(LIST_MAX), ..request.clone() };
+        self.held.all_indexed().await;
         let id = self.held.id;
         let list = move |db: &rusqlite::Connection| index::list(db, id, &request);
         Ok(self.store.db.read("list objects", self.held.info.name.as_str(), list).await?)

@@ -11,6 +11,7 @@
 
 use super::bucket::Bucket;
 use super::error::{StoreError, StoreResult, io_error};
+use super::held::KeyLock;
 use super::index::{self, Row};
 use super::intake::{Intake, Taken};
 use super::meta::{Label, Stored, encode_hex};
@@ -141,6 +142,19 @@ impl Bucket {
         }
         self.store.reclaimer.hand_over(freed);
         Ok(info)
+    }
+
+    /// Puts the index row of a new copy with the next commit, and does not wait for it: the file is durable and found by
+    /// its path, and the catalog's row is what counts. The key stays locked until the row is there.
+    pub(super) async fn commit_soon(&self, row: Row, lock: KeyLock) {
+        let on_its_way = self.held.index_soon().await;
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.commit("copy object", row, |_| Ok(())).await {
+                tracing::warn!(%error, "a copy's index row was not written: listings lack it until the next reindex");
+            }
+            drop((on_its_way, lock));
+        });
     }
 
     /// Deletes objects in one transaction; one outcome each.

@@ -1,6 +1,7 @@
 //! Tests of the bucket store: what it promises, and what each kind of crash and bad input leaves.
 
 mod clients;
+mod conformance;
 mod crash;
 mod keys;
 mod multipart;
