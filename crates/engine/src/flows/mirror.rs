@@ -55,8 +55,10 @@ fn mirrored(head: &Head) -> Mirrored {
 /// Deletes what the source has no more, unless the breaker holds. `true`: done, or held until `release` (whose reconcile
 /// comes back to it).
 async fn delete(policy: &Policy, key: &ObjectKey, if_match: &ETag) -> PortResult<bool> {
-    let now = policy.clock.now();
-    policy.catalog.bury(key, &Tombstone { order: removal_order(policy), time: now, noted_at: now }).await?;
+    if !is_forgiven(policy, key).await? {
+        let now = policy.clock.now();
+        policy.catalog.bury(key, &Tombstone { order: removal_order(policy), time: now, noted_at: now }).await?;
+    }
     if check(policy).await? == Breaker::Tripped {
         return Ok(true);
     }
@@ -65,6 +67,15 @@ async fn delete(policy: &Policy, key: &ObjectKey, if_match: &ETag) -> PortResult
     }
     forget_row(policy, key).await?;
     Ok(true)
+}
+
+/// Whether this removal was noted already and a person has released the breaker since: noted anew it would count anew, and
+/// trip the breaker again over what was released. A key that was mirrored again after its tombstone is removed anew.
+async fn is_forgiven(policy: &Policy, key: &ObjectKey) -> PortResult<bool> {
+    let Some(released_at) = policy.catalog.state().await?.released_at else { return Ok(false) };
+    let partition = policy.catalog.partition(key).await?;
+    let Some(buried) = partition.tombstone.filter(|buried| buried.noted_at <= released_at) else { return Ok(false) };
+    Ok(partition.rows.iter().all(|row| row.order <= buried.order))
 }
 
 /// Removals of a mirror are ordered by the time at which they were seen: no event's order takes part in a mirror.

@@ -156,6 +156,34 @@ async fn a_mass_deletion_trips_the_breaker_and_the_rest_is_deleted_after_its_rel
     assert_equal(&world, "after release and reconcile");
 }
 
+/// What a person has released is deleted, however much it is; what is removed later counts anew.
+#[tokio::test]
+async fn a_release_lets_everything_go_that_was_held() {
+    let breaker = BreakerRule { window: SpanMs::hours(1), deletes: 3, share: 0.2 };
+    let world = World::in_mode(Mode::Mirror, Source::Versioned, Rules { breaker: Some(breaker), ..rules() });
+    for n in 0..20 {
+        world.protect(&format!("k{n:02}"), "content").await;
+    }
+    for n in 0..15 {
+        world.remove(&format!("k{n:02}")).await;
+    }
+    world.logs.expect("the breaker tripped");
+    assert!(world.copies() > 10, "{}", world.copies());
+    world.advance(SpanMs(1));
+    release(&world.policy, "alice").await.unwrap();
+    world.advance(SpanMs(1));
+    reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    assert_equal(&world, "after release and reconcile");
+    for n in 0..5 {
+        world.protect(&format!("k{n:02}"), "again").await;
+    }
+    for n in 0..5 {
+        world.remove(&format!("k{n:02}")).await;
+    }
+    world.logs.expect("the breaker tripped");
+    assert!(world.copies() > 5, "{}", world.copies());
+}
+
 #[tokio::test]
 async fn a_source_that_never_rests_is_put_back_after_the_limit() {
     let world = world();
