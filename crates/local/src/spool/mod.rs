@@ -1,6 +1,6 @@
 //! The event spool: events of local sources, and those that nobody could handle, in `state.sqlite`.
 //!
-//! Place: a write to a source puts its event in the transaction of its object row ([`insert`]); the driver takes events
+//! Place: a write to a source puts its event in the transaction of its object row (`insert`); the driver takes events
 //! through [`EventQueue`]. Laws: I8 (in the spool until done), I10, V7.
 //!
 //! What was handed out is remembered in memory only: a crash hands everything out again that was not done. `done` is one
