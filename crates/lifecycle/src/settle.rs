@@ -24,13 +24,20 @@ pub struct Ask {
     pub event_order: Option<Order>,
     /// When that event happened.
     pub event_time: Option<UnixMs>,
+    /// An event without an order that could be used asks: only what the look finds tells of it, and that must last.
+    pub unordered: bool,
 }
 
 impl Ask {
     /// Settle by the facts in the catalog; look only where they do not decide.
-    pub const BY_FACTS: Ask = Ask { force: false, event_order: None, event_time: None };
+    pub const BY_FACTS: Ask = Ask { force: false, event_order: None, event_time: None, unordered: false };
     /// Settle with a look.
-    pub const BY_LOOK: Ask = Ask { force: true, event_order: None, event_time: None };
+    pub const BY_LOOK: Ask = Ask { force: true, ..Ask::BY_FACTS };
+
+    /// Settle with a look, for an event that leaves no fact of its own.
+    pub fn for_event(order: Option<Order>, time: UnixMs) -> Ask {
+        Ask { force: true, event_order: order, event_time: Some(time), unordered: order.is_none() }
+    }
 
     /// One ask that covers both.
     pub fn and(self, other: Ask) -> Ask {
@@ -39,7 +46,7 @@ impl Ask {
             (Some(_), _) => self,
             (None, _) => other,
         };
-        Ask { force: self.force || other.force, ..later }
+        Ask { force: self.force || other.force, unordered: self.unordered || other.unordered, ..later }
     }
 }
 
@@ -131,7 +138,7 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
                 order: order_for_look(partition, event_order, current, rules.basis),
                 current: current.clone(),
             },
-            Some(row) => match outlived(row, partition, event_order, rules, now) {
+            Some(row) => match outlived(row, partition, event_order, ask.unordered, rules, now) {
                 Some(order) => Step::Raise { copy_key: row.copy_key.clone(), rev: row.rev.clone(), order },
                 None => Step::Apply(verdicts(judge(partition, look, rules, now))),
             },
@@ -141,12 +148,14 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
 
 /// The order that the current content's row must get before anything else, since the look has seen it alive after all that
 /// the rows know: above the event that asked; above a tombstone; or the same, only floating, where the rows alone would
-/// have it surplus, so that nobody judges it without a look again. Time-ordered policies always look: there the pin
-/// protects it, and its own order places it better among the others.
+/// have it surplus, or where the event that asked has no order: the content may be that event's, put after a removal that
+/// nobody has told of yet. Floating, nobody judges it without a look again. Time-ordered policies always look: there the
+/// pin protects it, and its own order places it better among the others.
 fn outlived(
     row: &CopyRow,
     partition: &Partition,
     event_order: Option<Order>,
+    unordered: bool,
     rules: &Rules,
     now: UnixMs,
 ) -> Option<Order> {
@@ -157,7 +166,7 @@ fn outlived(
                 buried_by(row, partition.tombstone, rules).map(|tombstone| tombstone.order.next_sub());
             let judged = judge(partition, None, rules, now);
             let stays = judged.iter().any(|one| one.row.copy_key == row.copy_key && one.standing == Ok(Standing::Kept));
-            above_tombstone.or((!stays && !row.floating).then_some(row.order))
+            above_tombstone.or((!row.floating && (unordered || !stays)).then_some(row.order))
         }
         Basis::Time => None,
     };

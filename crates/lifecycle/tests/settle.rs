@@ -94,7 +94,7 @@ fn present(tag: &str) -> Look {
 }
 
 fn forced_by(order: Order) -> Ask {
-    Ask { force: true, event_order: Some(order), event_time: None }
+    Ask { event_order: Some(order), ..Ask::BY_LOOK }
 }
 
 fn by_facts(partition: &Partition, rules: &Rules) -> Step {
@@ -305,6 +305,25 @@ fn a_permanent_delete_that_the_content_outlived_leaves_a_raised_order() {
     assert_eq!(seen(&marked, forced_by(seq(4)), &present("current"), &rules(1)), raise(seq(4)));
     let raised = buried(rows(vec![floating("current", seq(2).next_sub())]), seq(2), 9);
     assert_eq!(by_facts(&raised, &rules(1)), at_rest());
+}
+
+#[test]
+fn what_an_event_without_an_order_found_alive_floats_from_then_on() {
+    // Put, delete, put the same again; the last event has no order and comes first: the first copy matches the look. Then
+    // the event of the delete comes, and by orders alone would take the current content's only copy.
+    let first = rows(vec![row("same", seq(1))]);
+    let asks = Ask::for_event(None, UnixMs(9));
+    let Step::Raise { order, .. } = seen(&first, asks, &present("same"), &rules(3)) else { panic!() };
+    assert_eq!(order, seq(1), "in its place");
+    let floats = rows(vec![CopyRow { floating: true, ..row("same", seq(1)) }]);
+    assert_eq!(seen(&floats, asks, &present("same"), &rules(3)), at_rest());
+    assert_eq!(by_facts(&buried(floats.clone(), seq(2), 8), &rules(3)), Step::Look);
+
+    let both = asks.and(forced_by(seq(1)));
+    assert!(both.unordered && both.event_order == Some(seq(1)));
+    assert_eq!(seen(&first, Ask::BY_LOOK, &present("same"), &rules(3)), at_rest(), "nobody's event: nothing to keep");
+    let by_time = rows(vec![row("same", time(1))]);
+    assert_eq!(seen(&by_time, asks, &present("same"), &time_ordered(3)), at_rest(), "these look every time");
 }
 
 #[test]

@@ -95,8 +95,8 @@ fn partitions() -> impl Strategy<Value = Partition> {
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
-    (any::<bool>(), option::of(orders()), option::of((0i64..90).prop_map(UnixMs)))
-        .prop_map(|(force, event_order, event_time)| Ask { force, event_order, event_time })
+    (any::<bool>(), option::of(orders()), option::of((0i64..90).prop_map(UnixMs)), any::<bool>())
+        .prop_map(|(force, event_order, event_time, unordered)| Ask { force, event_order, event_time, unordered })
 }
 
 fn looks() -> impl Strategy<Value = Look> {

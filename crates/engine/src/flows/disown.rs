@@ -13,7 +13,7 @@ use lifecycle::settle::Ask;
 
 /// Notes the fact that the key has no current content any more.
 pub async fn note_removed(policy: &Policy, event: &ObjectEvent) -> PortResult<Ask> {
-    let Some(order) = usable_order(policy, event) else { return Ok(Ask::BY_LOOK) };
+    let Some(order) = usable_order(policy, event) else { return Ok(Ask::for_event(None, event.time)) };
     let tombstone = Tombstone { order, time: event.time, noted_at: policy.clock.now() };
     policy.catalog.bury(&event.key, &tombstone).await?;
     Ok(Ask::BY_FACTS)
@@ -23,5 +23,5 @@ pub async fn note_removed(policy: &Policy, event: &ObjectEvent) -> PortResult<As
 /// (guard 5). The event's order is what the look may raise.
 pub fn note_version_removed(policy: &Policy, event: &ObjectEvent) -> Option<Ask> {
     let noticed = policy.rules.guards.hold(Guard::VersionRemovedLooks);
-    noticed.then(|| Ask { force: true, event_order: usable_order(policy, event), event_time: Some(event.time) })
+    noticed.then(|| Ask::for_event(usable_order(policy, event), event.time))
 }

@@ -19,7 +19,9 @@ use lifecycle::settle::Ask;
 
 /// Notes the fact that a version was created. `None`: the event is one that must not be settled (only without guard 1).
 pub async fn note(policy: &Policy, event: &ObjectEvent, version: &Version) -> PortResult<Option<Ask>> {
-    let Some(order) = usable_order(policy, event) else { return Ok(Some(Ask::BY_LOOK)) };
+    let Some(order) = usable_order(policy, event) else {
+        return Ok(Some(Ask::for_event(None, event.time)));
+    };
     let name = CopyName::of_event(version, order, event.time);
     let (copy_key, request) = copy_rows::request(&event.key, version, &name);
     match policy.copier.copy(&request).await? {
