@@ -54,6 +54,7 @@ class Endpoint:
         self.access_key = exports["AWS_ACCESS_KEY_ID"]
         self.secret_key = exports["AWS_SECRET_ACCESS_KEY"]
         self.env = {**os.environ, **exports, "AWS_EC2_METADATA_DISABLED": "true"}
+        self.env["S3_ENDPOINT_URL"] = self.url  # s5cmd's own name for it
         self.env["AWS_CONFIG_FILE"] = self.env["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
     def client(self, access_key=None, secret_key=None, **config):

@@ -47,8 +47,10 @@ def test_odd_keys(s3, bucket, key):
     assert [item["Key"] for item in s3.list_objects(Bucket=bucket)["Contents"]] == [key]
     s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": key})
     assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == key.encode()
-    deleted = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}]})
-    assert [item["Key"] for item in deleted["Deleted"]] == [key]
+    # XML 1.0 has no way to name U+0001, and boto3 cannot read an answer that does (nor that of AWS): ask for none.
+    quiet = key == "\x01"
+    deleted = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key}], "Quiet": quiet})
+    assert quiet or [item["Key"] for item in deleted["Deleted"]] == [key]
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix=key)
 
 
@@ -113,10 +115,12 @@ def test_tags(s3, bucket):
 
 
 def test_presigned(endpoint, s3, bucket):
-    put = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "a b+c"})
+    # In us-east-1 boto3 presigns with Signature Version 2 unless told otherwise.
+    modern = endpoint.client(signature_version="s3v4")
+    put = modern.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "a b+c"})
     request = urllib.request.Request(put, data=b"hello", method="PUT")
     assert urllib.request.urlopen(request).status == 200
-    get = endpoint.client(signature_version="s3v4").generate_presigned_url(
+    get = modern.generate_presigned_url(
         "get_object", Params={"Bucket": bucket, "Key": "a b+c", "ResponseContentType": "text/csv"}
     )
     answer = urllib.request.urlopen(get)
@@ -124,9 +128,7 @@ def test_presigned(endpoint, s3, bucket):
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(get.replace("text%2Fcsv", "text%2Fhtml"))
     assert error.value.code == 403
-    old = endpoint.client(signature_version="s3").generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": "a b+c"}
-    )
+    old = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a b+c"})
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(old)
     assert error.value.code == 400, "Signature Version 2 is refused"
@@ -177,7 +179,8 @@ def test_what_is_not_supported_says_so(s3, bucket):
 
 
 def test_a_client_that_breaks_off_leaves_nothing(endpoint, s3, bucket):
-    url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "cut"})
+    modern = endpoint.client(signature_version="s3v4")
+    url = modern.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "cut"})
     host, port = endpoint.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         target = url.removeprefix(endpoint.url)

@@ -40,6 +40,6 @@ pub const ENDPOINT_PARTS: u32 = 10_000;
 /// Longest life of a presigned URL, in seconds: S3's own limit.
 pub const ENDPOINT_PRESIGNED_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// Bytes of a body that are read and thrown away after the request was refused, so that its client sees the answer.
-pub const ENDPOINT_LEFTOVER: usize = 4 * 1024 * 1024;
+pub const ENDPOINT_LEFTOVER: usize = 256 * 1024 * 1024;
 /// How often a copy starts over because its source was overwritten meanwhile.
 pub const ENDPOINT_COPY_ROUNDS: usize = 4;

@@ -2,6 +2,8 @@
 //!
 //! What stock clients do is shown in `tests/clients`; here is what they cannot do, and every refusal.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's message")]
+
 mod access;
 mod bodies;
 mod buckets;
