@@ -90,7 +90,8 @@ pub(crate) async fn serve(
     };
     let result = tokio::select! {
         (endpoint, driver) = finish => {
-            instance.close_quietly().await?;
+            server::remove(instance.folder.path()).context("cannot remove the control socket")?;
+            instance.close_saying_what_is_left().await;
             endpoint.context("the endpoint ended early").and(driver.context("the driver ended early")?)
         }
         () = signals.next() => Err(anyhow::anyhow!("left at once, on request: the next start goes on from here")),
@@ -122,14 +123,13 @@ fn runner(instance: &Arc<Instance>) -> Runner {
 
 impl Instance {
     /// Says what is left, then closes everything.
-    async fn close_quietly(&self) -> Result<(), Failure> {
+    async fn close_saying_what_is_left(&self) {
         match self.queue.backlog().await {
             Ok(backlog) if backlog.waiting == 0 => eprintln!("stopped: nothing is left to do"),
             Ok(backlog) => eprintln!("stopped: {} events are left for the next start", backlog.waiting),
             Err(error) => eprintln!("stopped: what is left is not known: {}", chain(&error)),
         }
         self.close().await;
-        Ok(())
     }
 }
 

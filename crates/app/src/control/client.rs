@@ -15,7 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 /// The daemon of that folder, if one runs.
 pub(crate) async fn connect(folder: &Path) -> Result<Option<UnixStream>, Failure> {
-    let connected = async { UnixStream::connect(SocketPath::of(folder)?).await };
+    let connected = async {
+        // Held across the connection: the path may lead through the handle in it.
+        let path = SocketPath::of(folder)?;
+        UnixStream::connect(&path).await
+    };
     match connected.await {
         Ok(stream) => Ok(Some(stream)),
         // No folder, no socket, or one that a killed daemon left.

@@ -38,6 +38,11 @@ pub(crate) fn listen(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Takes the socket away when the daemon stops, so that a command need not find out that nobody listens.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    fs::remove_file(SocketPath::of(folder)?)
+}
+
 /// Answers until cancelled, then waits for the commands under way, which are cancelled too.
 pub(crate) async fn serve(listener: UnixListener, run: Runner, cancel: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));

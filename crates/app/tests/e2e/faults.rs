@@ -1,0 +1,242 @@
+//! What is wrong with the machine, the folder or the command is said clearly, and nothing is lost by it.
+
+use crate::process::Folder;
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+/// All files under a folder that are not the program's own.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            if entry.file_name() != ".afterimage" {
+                found.extend(files(&entry.path()));
+            }
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_second_serve_is_refused_and_names_the_first() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    let second = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.code, 1);
+    assert!(second.err.contains(&format!("in use by process {}", serving.pid())), "{second:?}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_way_out() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = folder.run(&["serve", "--listen", &address]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains(&address) && refused.err.contains("--listen 127.0.0.1:0"), "{refused:?}");
+}
+
+#[test]
+fn an_address_for_other_machines_must_be_meant() {
+    let refused = Folder::new().run(&["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("allow_remote = true"), "{refused:?}");
+}
+
+#[test]
+fn a_folder_from_a_newer_version_is_refused_unchanged() {
+    let folder = Folder::new();
+    fs::create_dir(folder.data()).unwrap();
+    fs::write(folder.data().join("format"), "9\n").unwrap();
+    for words in [&["serve", "--listen", "127.0.0.1:0"][..], &["status"], &["reconcile", "--rebuild"]] {
+        let refused = folder.run(words);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("newer version (format 9; this one knows 1)"), "{refused:?}");
+    }
+    assert!(!folder.data().join("state.sqlite").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = Folder::new();
+    // A file where the folder should be: refused for every user, root included.
+    fs::write(folder.data(), "in the way").unwrap();
+    let refused = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains(&folder.data().display().to_string()), "{refused:?}");
+}
+
+#[test]
+fn commands_without_a_data_folder_say_so_and_make_none() {
+    let folder = Folder::new();
+    let refused = folder.run(&["history", "a.txt"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("there is no data folder"), "{refused:?}");
+    assert!(!folder.data().exists());
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_works_all_the_same() {
+    let folder = Folder::named(&"d".repeat(120));
+    let serving = folder.serve();
+    let status = folder.json(&["status"]);
+    assert_eq!(status["pid"], serving.pid());
+}
+
+#[test]
+fn a_stop_on_request_is_clean_and_says_what_is_left() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    serving.put("source", "a.txt", "one");
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+    assert!(folder.log().contains("stopped: "), "{}", folder.log());
+    let status = folder.json(&["status"]);
+    assert_eq!(status["pid"], serde_json::Value::Null);
+    let again = folder.serve();
+    folder.settle();
+    assert_eq!(again.text("source", "a.txt"), "one");
+}
+
+#[test]
+fn a_damaged_catalog_is_refused_and_made_again_from_the_destination() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    for n in 0..3 {
+        serving.put("source", "a.txt", &format!("draft {n}"));
+        folder.settle();
+    }
+    let before = folder.json(&["history", "a.txt"]);
+    assert_eq!(serving.stop(), 0);
+    let catalog = folder.data().join("catalog/source.sqlite");
+    let mut file = fs::OpenOptions::new().write(true).open(&catalog).unwrap();
+    file.write_all(&[0x55; 4096]).unwrap();
+    drop(file);
+    for ending in ["-wal", "-shm"] {
+        let beside = PathBuf::from(format!("{}{ending}", catalog.display()));
+        if beside.exists() {
+            fs::remove_file(beside).unwrap();
+        }
+    }
+    let refused = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("reconcile --rebuild"), "{refused:?}");
+
+    folder.ok(&["reconcile", "--rebuild", "--policy", "source"]);
+    let after = folder.json(&["history", "a.txt"]);
+    let names = |history: &serde_json::Value| -> Vec<String> {
+        let copies = history["policies"][0]["copies"].as_array().unwrap().clone();
+        copies.iter().map(|copy| copy["copy_key"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&after), names(&before));
+    let aside = fs::read_dir(folder.data().join("catalog")).unwrap();
+    let aside =
+        aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("source.sqlite.2"));
+    assert!(aside.count() >= 1, "the damaged file is kept");
+}
+
+#[test]
+fn a_journal_line_altered_by_hand_is_named() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    for n in 0..5 {
+        serving.put("source", "a.txt", &format!("draft {n}"));
+        folder.settle();
+    }
+    assert_eq!(folder.json(&["audit"])["faults"], serde_json::json!([]));
+    assert_eq!(serving.stop(), 0);
+    let segments = files(&folder.data().join("journal"));
+    let segment = segments.iter().find(|file| fs::read_to_string(file).unwrap().contains("\"purge\"")).unwrap();
+    let text = fs::read_to_string(segment).unwrap();
+    fs::write(segment, text.replacen("a.txt", "b.txt", 1)).unwrap();
+    let audited = folder.run(&["audit"]);
+    assert_eq!(audited.code, 1, "{audited:?}");
+    let name = segment.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(audited.out.contains(&name) && audited.out.contains("BROKEN"), "{audited:?}");
+}
+
+#[test]
+fn a_damaged_copy_is_refused_and_the_next_older_one_offered() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    for n in 0..2 {
+        serving.put("source", "a.txt", &format!("draft {n}"));
+        folder.settle();
+    }
+    let history = folder.json(&["history", "a.txt"]);
+    let copies = history["policies"][0]["copies"].as_array().unwrap().clone();
+    let (newest, older) = (copies[0]["copy_key"].as_str().unwrap(), copies[1]["copy_key"].as_str().unwrap());
+    let file = folder.data().join("buckets/copies").join(newest);
+    let mut damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    damaged.write_all(b"DAMAG").unwrap();
+    drop(damaged);
+
+    let refused = folder.run(&["restore", "a.txt", "--to", "out"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.out.contains("damaged") && refused.out.contains(older), "{refused:?}");
+    assert!(!folder.root().join("out/a.txt").exists());
+    folder.ok(&["restore", "a.txt", "--copy", older, "--to", "out"]);
+    assert_eq!(fs::read_to_string(folder.root().join("out/a.txt")).unwrap(), "draft 0");
+}
+
+#[test]
+fn a_bucket_that_a_client_makes_is_protected_at_once_and_after_a_restart() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    assert_eq!(serving.s3.make_bucket("photos").unwrap().0, 200);
+    serving.put("photos", "cat.jpg", "meow");
+    folder.settle();
+    let protected = |status: &serde_json::Value| {
+        let policies = status["policies"].as_array().unwrap();
+        let photos = policies.iter().find(|policy| policy["name"] == "photos").unwrap();
+        assert_eq!((&photos["destination"], &photos["by_default"]), (&"local://photos-copies".into(), &true.into()));
+        assert_eq!(photos["active"], 1);
+    };
+    protected(&folder.json(&["status"]));
+    assert_eq!(serving.s3.put("photos-copies", "x", b"y").unwrap().0, 403, "nobody writes copies");
+    assert_eq!(serving.stop(), 0);
+    let _again = folder.serve();
+    protected(&folder.json(&["status"]));
+}
+
+#[test]
+fn new_keys_end_the_old_ones_at_once() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    serving.put("source", "a.txt", "one");
+    folder.ok(&["credentials", "rotate"]);
+    assert_eq!(serving.s3.put("source", "a.txt", b"two").unwrap().0, 403);
+}
+
+#[test]
+fn a_folder_remembers_the_configuration_that_it_was_served_with() {
+    let folder = Folder::new();
+    folder.ok(&["init", "afterimage.toml"]);
+    let serving = folder.serve_with(&["--config", "afterimage.toml"]);
+    assert!(serving.printed.contains("afterimage.toml"));
+    assert_eq!(serving.stop(), 0);
+    let status = folder.json(&["status"]);
+    assert_eq!(status["policies"][0]["name"], "documents", "not the short retention for trying out");
+    fs::remove_file(folder.root().join("afterimage.toml")).unwrap();
+    let refused = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("--config"), "{refused:?}");
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_exit_with_two() {
+    let folder = Folder::new();
+    assert_eq!(folder.run(&["restore"]).code, 2);
+    assert_eq!(folder.run(&["frobnicate"]).code, 2);
+    fs::write(folder.root().join("bad.toml"), "[[policy]]\nname = \"x\"\ngrase = \"1d\"\n").unwrap();
+    let refused = folder.run(&["--config", "bad.toml", "config", "check"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("bad.toml:3") && refused.err.contains("grace"), "{refused:?}");
+    let _serving = folder.serve();
+    assert_eq!(folder.run(&["ls", "--policy", "nosuch"]).code, 2);
+}

@@ -1,0 +1,176 @@
+//! A data folder, the daemon on it, and commands to it: all as processes of the real binary.
+
+use crate::s3::S3;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+/// How often a condition is looked at before the test gives up; each look is a command, some 20 ms.
+const LOOKS: usize = 3_000;
+
+/// A folder for one test.
+pub(crate) struct Folder {
+    root: tempfile::TempDir,
+    data: String,
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Serving {
+    child: Child,
+    _out: BufReader<ChildStdout>,
+    pub(crate) printed: String,
+    pub(crate) s3: S3,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        Folder::named("data")
+    }
+
+    /// With a data folder of that name.
+    pub(crate) fn named(data: &str) -> Folder {
+        Folder { root: tempfile::tempdir().unwrap(), data: data.to_owned() }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.path().join(&self.data)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+        command.current_dir(self.root.path()).arg("--data-dir").arg(self.data()).args(words);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Ended {
+        let Output { status, stdout, stderr } = self.command(words).output().unwrap();
+        Ended {
+            code: status.code().unwrap_or(-1),
+            out: String::from_utf8(stdout).unwrap(),
+            err: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command that must succeed.
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
+        let ended = self.run(words);
+        assert_eq!(ended.code, 0, "{words:?}: {ended:?}\n{}", self.log());
+        ended.out
+    }
+
+    /// What a command answers, as JSON.
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        let ended = self.run(&[words, &["--json"]].concat());
+        serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{words:?}: {error}: {ended:?}"))
+    }
+
+    /// Looks at `status` until it is as wished.
+    pub(crate) fn wait(&self, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..LOOKS {
+            last = self.json(&["status"]);
+            if wished(&last) {
+                return last;
+            }
+        }
+        panic!("waited in vain for {what}: {last:#}\n{}", self.log());
+    }
+
+    /// Waits until every event is handled and the comparison at the start is over.
+    pub(crate) fn settle(&self) {
+        self.wait("an empty queue and a reconcile", |status| {
+            let reconciled = |policy: &Value| policy["reconciled_at_ms"].is_i64() && policy["snapshot_at_ms"].is_i64();
+            status["queue"]["waiting"] == 0 && status["policies"].as_array().unwrap().iter().all(reconciled)
+        });
+    }
+
+    /// Standard error of the daemons so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("serve.log")).unwrap_or_default()
+    }
+
+    /// Starts the daemon on a free port and waits until it says that it is ready.
+    pub(crate) fn serve(&self) -> Serving {
+        self.serve_with(&[])
+    }
+
+    pub(crate) fn serve_with(&self, words: &[&str]) -> Serving {
+        let log = File::options().create(true).append(true).open(self.root.path().join("serve.log")).unwrap();
+        let mut command = self.command(&[words, &["serve", "--listen", "127.0.0.1:0"]].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut printed = String::new();
+        while !printed.contains("ready (") {
+            let read = out.read_line(&mut printed).unwrap();
+            assert!(read > 0, "serve ended: {printed}\n{}", self.log());
+        }
+        let address = printed.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let keys: Value = self.json(&["credentials", "show"]);
+        let s3 = S3 {
+            address: address.parse().unwrap(),
+            access_key: keys["access_key_id"].as_str().unwrap().to_owned(),
+            secret_key: keys["secret_access_key"].as_str().unwrap().to_owned(),
+        };
+        Serving { child, _out: out, printed, s3 }
+    }
+}
+
+impl Serving {
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, waits, and gives its exit code.
+    pub(crate) fn stop(mut self) -> i32 {
+        self.signal("-INT");
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stores text that must be accepted.
+    pub(crate) fn put(&self, bucket: &str, key: &str, text: &str) {
+        let (status, body) = self.s3.put(bucket, key, text.as_bytes()).unwrap();
+        assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
+    }
+
+    /// The text of an object that must be there.
+    pub(crate) fn text(&self, bucket: &str, key: &str) -> String {
+        let (status, body) = self.s3.get(bucket, key).unwrap();
+        assert_eq!(status, 200, "{key}");
+        String::from_utf8(body).unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already: then there is nothing to kill, and waiting again gives the same answer.
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+    }
+}
