@@ -11,6 +11,7 @@ use engine::policy::Policy;
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
 use engine::steps::purge::Purger;
+use engine::wrap::retry::Retries;
 use local::clock::{SystemClock, SystemNonces};
 use local::credentials::{Credentials, Keyring};
 use local::journal::FileJournal;
@@ -143,19 +144,20 @@ async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -
         None => catalog(instance.folder.path(), &config).await.map_err(cannot)?,
     };
     let store = &instance.store;
+    let retries = Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone());
     let policy = Policy {
         name: config.name.clone(),
         mode: config.mode,
         rules: config.terms.rules(),
         source_bucket: config.source.bucket.clone(),
         source_prefix: config.source.prefix.clone(),
-        source: store.reader(&source)?,
-        destination: store.reader(&destination)?,
-        copier: store.copier(&source, &destination)?,
-        recopier: store.copier(&destination, &destination)?,
-        purger: Purger::new(store.purger(&destination)?),
-        catalog: catalog.clone(),
-        keys: Some(catalog.clone()),
+        source: retries.read(store.reader(&source)?),
+        destination: retries.read(store.reader(&destination)?),
+        copier: retries.copy(store.copier(&source, &destination)?),
+        recopier: retries.copy(store.copier(&destination, &destination)?),
+        purger: Purger::new(retries.purge(store.purger(&destination)?)),
+        catalog: retries.catalog(catalog.clone()),
+        keys: Some(retries.keys(catalog.clone())),
         journal: instance.journal.clone(),
         clock: instance.clock.clone(),
         nonces: instance.nonces.clone(),
