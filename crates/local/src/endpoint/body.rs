@@ -26,18 +26,22 @@ impl Afterwards {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Reads what is left of the body, up to `limit` bytes: a client that is still sending would not see the answer if
-    /// its connection were closed on it.
-    pub(super) async fn drain(&self, limit: usize) {
+    /// Reads what is left of the body, if it has at most `limit` bytes; whether nothing is left. A client that is still
+    /// sending would not see the answer if its connection were closed on it.
+    pub(super) async fn drained(&self, limit: usize) -> bool {
         let unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut body) = unread else { return };
+        let Some(mut body) = unread else { return true };
+        if body.size_hint().lower() > limit as u64 {
+            return false;
+        }
         let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-            if seen > limit {
-                return;
+        while let Some(frame) = body.frame().await {
+            seen += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            if seen > limit || frame.is_err() {
+                return false;
             }
         }
+        true
     }
 }
 

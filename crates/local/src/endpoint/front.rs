@@ -11,7 +11,7 @@ use super::framing::{Framing, Pieces};
 use super::limits::{ENDPOINT_LEFTOVER, ENDPOINT_PRESIGNED_SECONDS, ENDPOINT_PUT_BYTES, ENDPOINT_XML_BYTES};
 use super::vitals::Vitals;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -58,9 +58,10 @@ impl Front {
                 error_response(error)
             }
         };
-        // Whoever waits for `100 Continue` has not sent the body, and reading it would ask for it.
-        if !asked_to_go_on {
-            afterwards.drain(ENDPOINT_LEFTOVER).await;
+        // Whoever waits for `100 Continue` has not sent the body, and reading it would ask for it. If the connection were
+        // to go on, the body would have to come all the same (RFC 9110, 10.1.1): it ends instead, and says so.
+        if !afterwards.drained(if asked_to_go_on { 0 } else { ENDPOINT_LEFTOVER }).await {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::from_str(&format!("{}{number:08X}", self.run)) {
             response.headers_mut().insert("x-amz-request-id", id);

@@ -112,3 +112,18 @@ async fn a_body_above_the_limit_is_refused_before_it_is_sent() {
     socket.shutdown().await.unwrap();
     assert_eq!(read_reply(&mut socket).await.error(), (400, "EntityTooLarge".to_owned()));
 }
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_not_to_send() {
+    let server = Server::start().await;
+    let headers = [("expect", "100-continue")];
+    let ask =
+        Ask { method: "PUT", target: "/copies/a", headers: &headers, body: b"", hash: Hash::Says("UNSIGNED-PAYLOAD") };
+    let (headers, _) = server.signer().sign(&server.address.to_string(), &ask);
+    let head = head("PUT", "/copies/a", &headers, 1_000_000).replace("connection: close\r\n", "");
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let reply = read_reply(&mut socket).await;
+    assert_eq!(reply.error(), (403, "AccessDenied".to_owned()));
+    assert_eq!(reply.header("connection"), "close", "or the client would have to send the body all the same");
+}
