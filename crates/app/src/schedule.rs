@@ -4,6 +4,7 @@
 //! Two tasks a policy, so that a long comparison never holds the cleaner up. All of it may be killed at any point: a
 //! clean finds what is left by the index, a reconcile starts over, a snapshot replaces the older one of two.
 
+use crate::commands::reconcile::compare_files;
 use crate::instance::Instance;
 use crate::limits::{CLOCK_LOOK_EVERY, RECONCILE_EVERY, SNAPSHOT_EVERY};
 use crate::snapshot;
@@ -53,6 +54,10 @@ async fn upkeep(instance: &Instance, name: &str, cancel: &CancellationToken) {
         let Some(policy) = instance.policy_named(name) else { return };
         if reconciled.is_none_or(|at| now.since(at) >= RECONCILE_EVERY) {
             reconciled = Some(now);
+            match compare_files(instance, &policy).await {
+                Ok(notes) => notes.iter().for_each(|note| tracing::info!(policy = name, "{note}")),
+                Err(error) => tracing::error!(policy = name, "cannot compare files: {}", error.chain()),
+            }
             match reconcile(&policy, Orphans::Before(instance.started_at), &Silent, cancel).await {
                 Ok(report) => told(&policy, &report),
                 Err(error) => tracing::error!(policy = name, "cannot reconcile: {}", chain(&error)),

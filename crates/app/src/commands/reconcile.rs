@@ -9,7 +9,9 @@ use crate::wiring::catalog_file;
 use anyhow::Context;
 use engine::config::Config;
 use engine::flows::reconcile::Orphans;
+use engine::policy::Policy;
 use lifecycle::time::UnixMs;
+use local::store::{BucketName, Reindexed};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -36,8 +38,10 @@ pub(crate) async fn reconcile(
             });
             continue;
         }
+        let notes = compare_files(instance, &policy).await?;
         let orphans = Orphans::Before(instance.started_at);
         let mut report = engine::flows::reconcile::reconcile(&policy, orphans, feed, cancel).await?;
+        report.notes.extend(notes);
         let gap = report.counted("gap");
         if gap > 0 && report.failures == 0 {
             report.notes.push(format!("{gap} differences are left: they settle when their events are handled"));
@@ -45,6 +49,26 @@ pub(crate) async fn reconcile(
         done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
     }
     Ok(Answer::Done(done))
+}
+
+/// Compares the index of a policy's buckets with their folders, so that the listings that are compared next tell what is
+/// there; what it found, for people. Killed half-way it has repaired some of it, and the next one does the rest.
+pub(crate) async fn compare_files(instance: &Instance, policy: &Policy) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    let Some(setting) = instance.setting(policy) else { return Ok(notes) };
+    for bucket in [BucketName::new(setting.config.source.bucket.clone())?, setting.destination] {
+        let Reindexed { added, garbage, forgotten, missing, foreign, .. } = instance.store.reindex(&bucket).await?;
+        let found = [
+            (added, "files were not in the index"),
+            (garbage, "files that nobody had been told of were deleted"),
+            (forgotten, "files are gone, and left the index"),
+            (missing, "objects have lost their files: the disk must be looked at, and `restore` brings copies back"),
+            (foreign, "files are none of the bucket's and were left alone"),
+        ];
+        let found = found.into_iter().filter(|(count, _)| *count > 0);
+        notes.extend(found.map(|(count, what)| format!("in {bucket}, {count} {what}")));
+    }
+    Ok(notes)
 }
 
 /// Moves catalogs aside, so that a reconcile makes them again from their destinations. The caller holds the folder's lock
