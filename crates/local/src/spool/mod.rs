@@ -88,12 +88,13 @@ impl Spool {
     /// One look at what may be delivered now. `Err`: nothing; the time of the next that waits.
     async fn take(&self, limit: usize) -> PortResult<Result<Vec<Delivery>, Option<i64>>> {
         let now = self.clock.now().0;
-        let (seen, due): (i64, Vec<i64>) = {
+        let (seen, due): (i64, HashMap<i64, i64>) = {
             let hand = self.hand();
-            let due = hand.later.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, id)| *id);
+            let due = hand.later.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(at, id)| (*id, *at));
             (hand.seen, due.collect())
         };
-        let found = self.db.read("read events", "spool", move |db| rows::read(db, &due, seen, limit)).await?;
+        let ids: Vec<i64> = due.keys().copied().collect();
+        let found = self.db.read("read events", "spool", move |db| rows::read(db, &ids, seen, limit)).await?;
         // No await from here on: what is noted as handed out is handed out.
         let mut hand = self.hand();
         let mut deliveries = Vec::with_capacity(found.len());
@@ -104,11 +105,15 @@ impl Spool {
                     hand.later.insert((not_before, id));
                     continue;
                 }
-            } else if !hand.take_later(id) {
-                continue; // Somebody dropped or redrove it meanwhile.
+            } else if !due.get(&id).is_some_and(|at| hand.later.contains(&(*at, id))) {
+                continue; // Another look was faster.
             }
             hand.out.insert(id, attempts + 1);
             deliveries.push(Delivery { receipt: Receipt(id.to_string()), attempts: attempts + 1, bucket, event });
+        }
+        // One that was due and has no row any more must not be asked for again and again.
+        for (id, at) in due {
+            hand.later.remove(&(at, id));
         }
         if deliveries.is_empty() {
             return Ok(Err(hand.later.first().map(|(at, _)| *at)));
@@ -134,13 +139,6 @@ impl Spool {
         let (gone, freed): (u64, Vec<Freed>) = self.db.write("delete events", "spool", work).await?;
         self.reclaimer.hand_over(freed);
         Ok(gone)
-    }
-}
-
-impl Hand {
-    fn take_later(&mut self, id: i64) -> bool {
-        let found = self.later.iter().find(|(_, waiting)| *waiting == id).copied();
-        found.is_some_and(|entry| self.later.remove(&entry))
     }
 }
 

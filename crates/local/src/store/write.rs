@@ -126,7 +126,7 @@ impl Bucket {
         row: Row,
         also: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
     ) -> StoreResult<ObjectInfo> {
-        let info = row.info();
+        let (info, path) = (row.info(), row.data_path());
         let (id, role, name) = (self.held.id, self.held.info.role, self.held.info.name.to_string());
         let commit = move |db: &Connection| -> Result<Vec<Freed>, Fault> {
             also(db)?;
@@ -135,7 +135,16 @@ impl Bucket {
                 Role::Destination => index::put(db, id, &row).map(|()| Vec::new()),
             }
         };
-        let freed = self.store.db.write(attempted, info.key.as_str(), commit).await?;
+        let freed = match self.store.db.write(attempted, info.key.as_str(), commit).await {
+            Ok(freed) => freed,
+            Err(error) => {
+                // Only then is it certain that no row came to be: the version's file has no use.
+                if error.kind == ErrorKind::NoSpace && role == Role::Source {
+                    self.store.remove_files(&self.held, vec![path]).await?.into_iter().collect::<PortResult<()>>()?;
+                }
+                return Err(error.into());
+            }
+        };
         self.store.at(Step::Committed, &info.key)?;
         if role == Role::Source {
             self.store.spool.committed(1);
@@ -255,10 +264,15 @@ impl Store {
         self.pass(Step::Written, &key, &mut temp)?;
         let label = Label { etag: row.etag.clone(), checksum: row.checksum, stored: row.stored.clone() };
         let labelled = label.put_on(&temp.file).map_err(failed)?;
+        let expected = names.join("/");
+        if !labelled {
+            // Before the file has its name: a disk that is full must leave nothing.
+            label.put_beside(tree, &expected, self.nonces.nonce()).map_err(failed)?;
+        }
         temp.file.sync_all().map_err(failed)?;
         self.pass(Step::Synced, &key, &mut temp)?;
         let path = tree.publish(&mut temp, names).map_err(failed)?;
-        if !labelled {
+        if !labelled && path != expected {
             label.put_beside(tree, &path, self.nonces.nonce()).map_err(failed)?;
         }
         self.pass(Step::Published, &key, &mut temp)?;

@@ -331,3 +331,32 @@ async fn a_damaged_object_is_refused_when_it_is_read_or_copied() {
     assert!(matches!(error, StoreError::Port(PortError { kind: ErrorKind::Damaged(_), .. })), "{error}");
     assert_eq!(world.files("copies").len(), 0);
 }
+
+#[tokio::test]
+#[ignore = "needs the right to mount: `cargo nextest run -p afterimage-local --run-ignored only` as root"]
+async fn a_disk_that_is_really_full_leaves_nothing() {
+    use std::process::Command;
+    let world = World::new().await;
+    let disk = world.folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk).status();
+    assert!(mounted.unwrap().success());
+    let on_disk = BucketSpec { name: name("small"), role: Role::Source, root: Some(disk.join("bucket")) };
+    let small = world.store.create_bucket(on_disk).await.unwrap();
+    let error = try_put(&small, "large", vec![1; 3_000_000], Onto::Anything).await.unwrap_err();
+    assert!(matches!(error, StoreError::Port(PortError { kind: ErrorKind::NoSpace, .. })), "{error}");
+    let mut fitted = 0;
+    while try_put(&small, &format!("k{fitted}"), vec![1; 30_000], Onto::Anything).await.is_ok() {
+        fitted += 1;
+        assert!(fitted < 100, "the disk never became full");
+    }
+    assert!(fitted > 1);
+    assert_eq!((world.files("small").len(), world.temporary_files("small")), (fitted, 0));
+    assert_eq!(world.waiting().await, fitted as u64);
+    delete(&small, "k0").await;
+    world.handle_all().await;
+    put(&small, "k0", vec![2; 30_000]).await;
+    drop(small);
+    world.store.close().await;
+    assert!(Command::new("umount").arg("-l").arg(&disk).status().unwrap().success());
+}

@@ -171,3 +171,18 @@ async fn purges_take_bytes_and_rows_and_can_be_repeated() {
     std::fs::remove_file(root.join("x/b.copy")).unwrap();
     assert_eq!(world.store.reindex(&name("copies")).await.unwrap().forgotten, 1);
 }
+
+#[tokio::test]
+async fn what_waits_for_its_time_still_does_after_a_restart() {
+    let world = World::new().await;
+    put(&world.source, "a", "1").await;
+    put(&world.source, "b", "1").await;
+    let out = world.events().await;
+    let later = engine::ports::clock::Clock::now(&*world.clock).plus(lifecycle::time::SpanMs(1_000));
+    world.store.spool().again(&out[0].receipt, later, "not yet").await.unwrap();
+    let world = world.crashed().await;
+    assert_eq!(world.events().await[0].event.key, key("b"), "the other one is not due");
+    world.clock.advance(lifecycle::time::SpanMs(1_000));
+    let again = world.events().await;
+    assert_eq!((again[0].event.key.as_str(), again[0].attempts), ("a", 2));
+}
