@@ -74,7 +74,10 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // The library under the endpoint logs every refusal of a client (a missing key, a wrong signature) as an error; what
+    // a person must act on, the endpoint logs itself.
+    let quiet = format!("{level},s3s=off");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
 
