@@ -57,10 +57,12 @@ pub(crate) async fn compare_files(instance: &Instance, policy: &Policy) -> Resul
     let mut notes = Vec::new();
     let Some(setting) = instance.setting(policy) else { return Ok(notes) };
     for bucket in [BucketName::new(setting.config.source.bucket.clone())?, setting.destination] {
-        let Reindexed { added, garbage, forgotten, missing, foreign, .. } = instance.store.reindex(&bucket).await?;
+        let Reindexed { added, garbage, aside, forgotten, missing, foreign, .. } =
+            instance.store.reindex(&bucket).await?;
         let found = [
             (added, "files were not in the index"),
             (garbage, "files that nobody had been told of were deleted"),
+            (aside, "files newer than the index were set aside, into `.afterimage/aside/`"),
             (forgotten, "files are gone, and left the index"),
             (missing, "objects have lost their files: the disk must be looked at, and `restore` brings copies back"),
             (foreign, "files are none of the bucket's and were left alone"),

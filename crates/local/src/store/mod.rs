@@ -77,6 +77,8 @@ pub struct Store {
     nonces: Arc<dyn Nonces>,
     buckets: RwLock<BTreeMap<String, Arc<Held>>>,
     last_sequencer: Mutex<Sequencer>,
+    /// The last sequencer that the index knew when it was opened.
+    known_at_open: Sequencer,
     blocking: Blocking,
     spool: Arc<Spool>,
     reclaimer: Reclaimer,
@@ -116,6 +118,7 @@ impl Store {
             nonces,
             buckets: RwLock::new(buckets),
             last_sequencer: Mutex::new(last),
+            known_at_open: last,
             blocking: Blocking::new(BLOCKING_AT_ONCE),
             spool,
             reclaimer,

@@ -5,15 +5,16 @@
 //! reads and writes (I9, I11). A crash half-way leaves some of it repaired; the next run does the rest.
 //!
 //! In a destination the files are the truth: a file without row becomes an object, a row without file goes. In a source the
-//! index is: a file that no row knows was never acknowledged, or is superseded and was to be deleted, and goes; a row
-//! without file stays, and reading it reports damage, since "deleted" would be a lie (V8). While a source is made anew
+//! index is: a file that no row knows was never acknowledged, or is superseded and was to be deleted, and goes; but one newer
+//! than everything the index knew when it was opened is only set aside, since it may also be that somebody put an older
+//! `state.sqlite` back. A row without file stays, and reading it reports damage, since "deleted" would be a lie (V8). While a source is made anew
 //! over its files, the version with the highest sequencer is current and the others go.
 
 use super::bucket::Bucket;
 use super::error::{StoreResult, io_error};
 use super::index::{self, Row};
 use super::limits::REINDEX_BATCH;
-use super::path::{Layout, key_of};
+use super::path::{Layout, Sequencer, key_of};
 use super::read::row_of_file;
 use super::tree::{Tree, is_no_such};
 use super::types::Role;
@@ -35,6 +36,8 @@ pub struct Reindexed {
     pub added: u64,
     /// Files of a source that nobody can ask for, deleted.
     pub garbage: u64,
+    /// Files of a source that are newer than everything its index knew, moved to `.afterimage/aside/`.
+    pub aside: u64,
     /// Rows of a destination whose files are gone, deleted.
     pub forgotten: u64,
     /// Rows of a source whose files are missing: damage that a person must look at.
@@ -103,7 +106,8 @@ impl Bucket {
 
         let locks = self.held.lock_all(files.iter().map(|(_, key, _)| key)).await;
         let id = self.held.id;
-        let unknown = move |db: &Connection| -> Result<Vec<(String, ObjectKey)>, Fault> {
+        type Unknown = Vec<(String, ObjectKey, Option<Sequencer>)>;
+        let unknown = move |db: &Connection| -> Result<Unknown, Fault> {
             let mut unknown = Vec::new();
             for (path, key, sequencer) in files {
                 let known = match sequencer {
@@ -111,7 +115,7 @@ impl Bucket {
                     Some(sequencer) => index::find_version(db, id, &key, &VersionId(sequencer.to_string()))?.is_some(),
                 };
                 if !known {
-                    unknown.push((path, key));
+                    unknown.push((path, key, sequencer));
                 }
             }
             Ok(unknown)
@@ -122,10 +126,15 @@ impl Bucket {
         }
         match (self.held.info.role, orphans) {
             (Role::Source, Orphans::Garbage) => {
-                report.garbage += unknown.len() as u64;
-                self.remove_garbage(unknown.into_iter().map(|(path, _)| path).collect()).await?;
+                let known = Some(self.store.known_at_open);
+                let (newer, garbage): (Vec<_>, Vec<_>) =
+                    unknown.into_iter().partition(|(_, _, sequencer)| *sequencer > known);
+                report.garbage += garbage.len() as u64;
+                report.aside += newer.len() as u64;
+                self.remove_garbage(garbage.into_iter().map(|(path, ..)| path).collect()).await?;
+                self.set_aside(newer.into_iter().map(|(path, ..)| path).collect()).await?;
             }
-            _ => self.take_in(unknown, report).await?,
+            _ => self.take_in(unknown.into_iter().map(|(path, key, _)| (path, key)).collect(), report).await?,
         }
         drop(locks);
         Ok(())
@@ -133,6 +142,16 @@ impl Bucket {
 
     async fn remove_garbage(&self, paths: Vec<String>) -> PortResult<()> {
         self.store.remove_files(&self.held, paths).await?.into_iter().collect()
+    }
+
+    async fn set_aside(&self, paths: Vec<String>) -> PortResult<()> {
+        let (tree, name) = (self.held.tree()?, self.held.info.name.clone());
+        let move_away = move || {
+            let mut moved = paths.iter();
+            moved
+                .try_for_each(|path| tree.set_aside(path).map_err(|error| io_error("set data file aside", path, error)))
+        };
+        self.store.blocking.run("set data files aside", name, move_away).await?
     }
 
     /// Makes rows of files. Of several versions of a key the one with the highest sequencer wins.

@@ -217,6 +217,23 @@ impl Tree {
         results
     }
 
+    /// Moves a data file out of the bucket, into the store's own folder, under the same names; fine when it is gone.
+    pub(super) fn set_aside(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = split(path);
+        let folders: Vec<String> = [RESERVED, "aside"]
+            .into_iter()
+            .chain(parent.split('/').filter(|n| !n.is_empty()))
+            .map(str::to_owned)
+            .collect();
+        let (folder, _) = self.make_folders(&folders)?;
+        match self.open_folder(parent).and_then(|from| Ok(rustix::fs::renameat(&from, name, &folder, name)?)) {
+            Err(error) if !is_no_such(&error) => return Err(error),
+            _ => {}
+        }
+        self.prune(parent);
+        Ok(())
+    }
+
     /// Removes a folder and those above it, as long as they are empty. Failing to is no failure: empty folders are
     /// litter, and the next removal beside them tries again.
     fn prune(&self, folder: &str) {

@@ -18,7 +18,8 @@ async fn a_put_killed_at_any_step_is_there_with_its_event_or_not_at_all() {
         assert_eq!(get(&world.source, "a").await.unwrap(), wanted, "{step:?}");
         assert_eq!(world.events().await.len(), 1 + usize::from(there));
         let report = world.store.reindex(&name("source")).await.unwrap();
-        assert_eq!(report.garbage, u64::from(step == Step::Published));
+        assert_eq!((report.aside, report.garbage), (u64::from(step == Step::Published), 0));
+        assert_eq!(get(&world.source, "a").await.unwrap(), wanted, "{step:?}");
         assert_eq!(world.files("source").len(), 1 + usize::from(there));
         assert_eq!(world.temporary_files("source"), 0);
     }
@@ -185,4 +186,27 @@ async fn what_waits_for_its_time_still_does_after_a_restart() {
     world.clock.advance(lifecycle::time::SpanMs(1_000));
     let again = world.events().await;
     assert_eq!((again[0].event.key.as_str(), again[0].attempts), ("a", 2));
+}
+
+#[tokio::test]
+async fn files_that_an_older_index_does_not_know_are_set_aside_and_never_deleted() {
+    let world = World::new().await;
+    put(&world.source, "dir/a", "1").await;
+    world.store.close().await;
+    let saved = std::fs::read(world.folder.path().join("state.sqlite")).unwrap();
+    let world = world.crashed().await;
+    put(&world.source, "dir/b", "2").await;
+    world.store.close().await;
+    let World { folder, clock, store, source, copies } = world;
+    drop((store, source, copies));
+    std::fs::write(folder.path().join("state.sqlite"), saved).unwrap();
+    let world = World::at(folder, clock).await;
+    put(&world.source, "c", "3").await;
+    let report = world.store.reindex(&name("source")).await.unwrap();
+    assert_eq!((report.files, report.aside, report.garbage), (3, 1, 0));
+    let aside: Vec<_> = std::fs::read_dir(world.source.info().root.join(".afterimage/aside/dir")).unwrap().collect();
+    let path = aside[0].as_ref().unwrap().path();
+    assert!(path.display().to_string().contains("/b@"));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "2");
+    assert_eq!(world.files("source").len(), 2);
 }
