@@ -98,3 +98,23 @@ pub(super) fn from_body(error: &(dyn Error + 'static)) -> S3Error {
     }
     s3_error!(IncompleteBody, "the body ended before the length that the request says, or beyond it")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_machine_have_their_codes_and_tell_no_internals() {
+        for (kind, code, status) in [
+            (ErrorKind::NoSpace, "InsufficientStorage", 507),
+            (ErrorKind::Throttled, "SlowDown", 503),
+            (ErrorKind::Unavailable, "ServiceUnavailable", 503),
+            (ErrorKind::Damaged("a piece".to_owned()), "InternalError", 500),
+        ] {
+            let failure = PortError::new("write object", "/secret/path", kind);
+            let told = from_store(StoreError::Port(failure));
+            assert_eq!((told.code().as_str(), told.status_code().map(|status| status.as_u16())), (code, Some(status)));
+            assert!(!told.message().unwrap_or_default().contains("/secret/path"), "{told}");
+        }
+    }
+}

@@ -115,6 +115,10 @@ async fn signed_pieces_are_taken_apart_and_each_verified() {
         body.truncate(end);
     });
     assert_eq!(cut.await.error(), (400, "IncompleteBody".to_owned()));
+    let garbled = chunked(&server, "/source/b", &[b"hello"], |body| body[0] = b'z').await;
+    assert_eq!(garbled.error(), (400, "InvalidRequest".to_owned()), "{}", garbled.text());
+    let huge = chunked(&server, "/source/b", &[b"hello"], |body| drop(body.splice(..1, *b"ffffffff"))).await;
+    assert_eq!(huge.error(), (400, "InvalidRequest".to_owned()), "it would be held in memory: {}", huge.text());
     assert_eq!((server.get("/source/b").await.status, server.events().await), (404, 1));
 }
 
