@@ -83,7 +83,7 @@ pub(crate) struct PolicyStatus {
     pub(crate) bytes: u64,
     /// The breaker has stopped every purge since then.
     pub(crate) tripped_at_ms: Option<i64>,
-    /// Removed keys that the breaker counted when it tripped.
+    /// Removed keys that the breaker counted when it tripped; counting stops at its limit.
     pub(crate) tripped_removed: Option<u64>,
     /// When the last clean ended without failures.
     pub(crate) cleaned_at_ms: Option<i64>,

@@ -9,11 +9,12 @@ use engine::driver::Policies;
 use engine::policy::Policy;
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::events::{DeadLetters, EventQueue};
-use engine::ports::journal::{Journal, JournalRead};
+use engine::ports::journal::Journal;
 use engine::ports::metrics::Counters;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use local::credentials::Keyring;
+use local::journal::FileJournal;
 use local::sqlite::catalog::SqliteCatalog;
 use local::store::{BucketName, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ pub(crate) struct Instance {
     pub(crate) policies: Policies,
     /// How they were configured, by name.
     pub(crate) settings: RwLock<BTreeMap<String, Setting>>,
+    /// Held while a policy is set up, so that no catalog is ever opened twice.
+    pub(crate) adding: tokio::sync::Mutex<()>,
     /// The policies whose schedules run.
     pub(crate) scheduled: Mutex<BTreeSet<String>>,
     /// The bucket store.
@@ -48,8 +51,8 @@ pub(crate) struct Instance {
     pub(crate) letters: Arc<dyn DeadLetters>,
     /// The journal, to write.
     pub(crate) journal: Arc<dyn Journal>,
-    /// The journal, to read.
-    pub(crate) journal_read: Arc<dyn JournalRead>,
+    /// The same journal, to read and to close.
+    pub(crate) journal_read: Arc<FileJournal>,
     /// The keys that the endpoint accepts.
     pub(crate) keyring: Keyring,
     /// When this process opened the folder.
@@ -112,6 +115,7 @@ impl Instance {
         for setting in settings {
             setting.catalog.close().await;
         }
+        self.journal_read.close().await;
         self.store.close().await;
     }
 

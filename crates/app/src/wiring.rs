@@ -40,6 +40,7 @@ pub(crate) async fn open(folder: Folder, config: Config) -> Result<Arc<Instance>
         metrics: Arc::new(Counters::default()),
         policies: Policies::default(),
         settings: RwLock::new(BTreeMap::new()),
+        adding: tokio::sync::Mutex::new(()),
         scheduled: Mutex::new(BTreeSet::new()),
         queue: spool.clone(),
         letters: spool,
@@ -127,6 +128,7 @@ fn default_policy(instance: &Instance, bucket: &BucketName) -> Result<Option<Pol
 }
 
 async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -> Result<(), Failure> {
+    let _alone = instance.adding.lock().await;
     let name = config.name.clone();
     let cannot = |failure: Failure| failure.while_doing(format!("cannot set up the policy {name}"));
     let source = BucketName::new(config.source.bucket.clone())?;

@@ -3,7 +3,7 @@
 use crate::answer::{Answer, Audit, JournalLine};
 use crate::exit::Failure;
 use crate::instance::Instance;
-use engine::ports::journal::Line;
+use engine::ports::journal::{JournalRead, Line};
 
 /// Reads and verifies.
 pub(crate) async fn audit(instance: &Instance, lines: usize) -> Result<Answer, Failure> {

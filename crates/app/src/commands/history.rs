@@ -9,6 +9,7 @@ use crate::instance::{Instance, object_key};
 use crate::when::relative;
 use engine::limits::HISTORY_JOURNAL_LINES;
 use engine::policy::{Mode, Policy};
+use engine::ports::journal::JournalRead;
 use lifecycle::clean::purge_due;
 use lifecycle::ids::ObjectKey;
 use lifecycle::row::{CopyRow, CopyState, Origin, Partition};

@@ -146,6 +146,104 @@ async fn write_frames(mut frames: mpsc::Receiver<Frame>, writer: &mut OwnedWrite
         let mut line = serde_json::to_vec(&frame).map_err(io::Error::other)?;
         line.push(b'\n');
         writer.write_all(&line).await?;
+        if matches!(frame, Frame::Answer { .. } | Frame::Failed { .. }) {
+            break;
+        }
     }
     writer.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::{Answer, Listed};
+
+    /// A command that works until it is cancelled, and then says so.
+    fn endless() -> Runner {
+        Arc::new(|_, _, feed, cancel| {
+            Box::pin(async move {
+                cancel.cancelled().await;
+                feed.end(Ok((Answer::Listed(Listed { keys: 3, cancelled: true }), false))).await;
+            })
+        })
+    }
+
+    struct Server {
+        folder: tempfile::TempDir,
+        cancel: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    impl Server {
+        fn start(run: Runner) -> Server {
+            let folder = tempfile::tempdir().unwrap();
+            let cancel = CancellationToken::new();
+            let serving = tokio::spawn(serve(listen(folder.path()).unwrap(), run, cancel.clone()));
+            Server { folder, cancel, serving }
+        }
+
+        async fn connect(&self) -> UnixStream {
+            UnixStream::connect(SocketPath::of(self.folder.path()).unwrap()).await.unwrap()
+        }
+
+        async fn ask(&self, lines: &[&str]) -> String {
+            let mut stream = self.connect().await;
+            for line in lines {
+                stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    }
+
+    const LS: &str = r#"{"version":1,"command":{"verb":"ls","policy":null,"prefix":""}}"#;
+
+    #[tokio::test]
+    async fn a_cancelled_command_has_the_last_word() {
+        let server = Server::start(endless());
+        let answer = server.ask(&[LS, r#"{"cancel":true}"#]).await;
+        assert!(answer.contains(r#""keys":3,"cancelled":true"#), "{answer}");
+        let mode = fs::metadata(server.folder.path().join("control.sock")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_cancels_its_command() {
+        let ended = CancellationToken::new();
+        let told = ended.clone();
+        let server = Server::start(Arc::new(move |_, _, _, cancel| {
+            let told = told.clone();
+            Box::pin(async move {
+                cancel.cancelled().await;
+                told.cancel();
+            })
+        }));
+        let mut stream = server.connect().await;
+        stream.write_all(format!("{LS}\n").as_bytes()).await.unwrap();
+        drop(stream);
+        ended.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn a_stopping_daemon_cancels_its_commands_and_waits_for_them() {
+        let server = Server::start(endless());
+        let mut stream = server.connect().await;
+        stream.write_all(format!("{LS}\n").as_bytes()).await.unwrap();
+        server.cancel.cancel();
+        server.serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_version_and_nonsense_are_refused() {
+        let server = Server::start(endless());
+        for line in
+            [r#"{"version":2,"command":{"verb":"ls","policy":null,"prefix":""}}"#, r#"{"version":9,"order":"?"}"#]
+        {
+            let answer = server.ask(&[line]).await;
+            assert!(answer.contains("use the same version of afterimage for both"), "{answer}");
+        }
+        let answer = server.ask(&["GET / HTTP/1.1"]).await;
+        assert!(answer.contains("no command"), "{answer}");
+    }
 }

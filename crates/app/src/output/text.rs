@@ -160,7 +160,7 @@ fn policy_status(text: &mut String, of: &PolicyStatus, now: UnixMs) {
         line(
             text,
             format_args!(
-                "  BREAKER tripped {}: {} removed; nothing is purged until `afterimage release --policy {}` (or \
+                "  BREAKER tripped {}: at least {} removed; nothing is purged until `afterimage release --policy {}` (or \
                  `afterimage undelete --since TIME`)",
                 relative(UnixMs(at), now),
                 plural(of.tripped_removed.unwrap_or(0), "key", "keys"),

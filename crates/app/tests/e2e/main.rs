@@ -4,6 +4,7 @@
 
 mod crash;
 mod faults;
+mod policies;
 mod process;
 mod s3;
 mod transcripts;

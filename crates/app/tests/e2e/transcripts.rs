@@ -128,7 +128,7 @@ fn stable(line: &str, folder: &Folder, serving: Option<&Serving>) -> String {
                     words.pop();
                 }
                 match words.last().map(String::as_str) {
-                    Some("in") => {
+                    Some("in" | "WHEN") => {
                         words.pop();
                         word.replace("SPAN", "WHEN")
                     }

@@ -1,0 +1,126 @@
+//! Policies of several kinds, from the outside: mirrors, folders elsewhere, breakers, and what a lost index leaves.
+
+use crate::faults::files;
+use crate::process::Folder;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Writes a configuration with one policy.
+fn configure(folder: &Folder, policy: &str) {
+    let text = format!("[[policy]]\nname = \"one\"\nsource = \"local://source\"\n{policy}\n");
+    fs::write(folder.root().join("one.toml"), text).unwrap();
+}
+
+const CONFIG: &[&str] = &["--config", "one.toml"];
+
+#[test]
+fn a_mirror_equals_its_source_whatever_the_keys_are_called() {
+    let folder = Folder::new();
+    configure(&folder, "destination = \"local://mirror\"\nmode = \"mirror\"\nbreaker = \"off\"");
+    let serving = folder.serve_with(CONFIG);
+    let keys = ["plain.txt", "with space", "a+b", "100%", "ünïcode/😀", "a", "a/b", "//x//", "../up", "trailing/"];
+    let mut expected = BTreeMap::new();
+    for (round, text) in ["one", "two", "three"].iter().enumerate() {
+        for (n, key) in keys.iter().enumerate() {
+            if (n + round) % 3 == 2 {
+                assert_eq!(serving.s3.delete("source", key).unwrap().0, 204, "{key}");
+                expected.remove(key);
+            } else {
+                serving.put("source", key, text);
+                expected.insert(key, *text);
+            }
+        }
+    }
+    folder.settle();
+    for key in &keys {
+        let (status, body) = serving.s3.get("mirror", key).unwrap();
+        match expected.get(key) {
+            Some(text) => assert_eq!((status, body.as_slice()), (200, text.as_bytes()), "{key}"),
+            None => assert_eq!(status, 404, "{key}"),
+        }
+    }
+    assert_eq!(folder.json(&["reconcile"])["reports"][0]["counts"]["gap"], 0);
+}
+
+#[test]
+fn copies_on_another_disk_are_plain_files_with_a_snapshot_of_their_catalog() {
+    let folder = Folder::new();
+    let disk = folder.root().join("disk");
+    configure(&folder, &format!("destination = \"local://{}\"", disk.display()));
+    let serving = folder.serve_with(CONFIG);
+    serving.put("source", "notes/plan.txt", "the plan");
+    folder.settle();
+    let copies = files(&disk);
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    assert!(copies[0].strip_prefix(&disk).unwrap().to_str().unwrap().starts_with("notes/plan.txt.20"), "{copies:?}");
+    assert_eq!(fs::read_to_string(&copies[0]).unwrap(), "the plan");
+    assert!(disk.join(".afterimage/catalog-a.sqlite").exists());
+    assert_eq!(folder.json(&["status"])["policies"][0]["destination"], json!(format!("local://{}", disk.display())));
+}
+
+#[test]
+fn a_mass_deletion_stops_every_purge_until_a_person_has_looked() {
+    let folder = Folder::new();
+    let rules = "destination = \"local://copies\"\ngrace = \"0s\"\nclean = \"every day\"\n\
+                 breaker = { window = \"1h\", deletes = 3, share = 0.2 }";
+    configure(&folder, rules);
+    let serving = folder.serve_with(CONFIG);
+    for n in 0..8 {
+        serving.put("source", &format!("{n}.txt"), "kept");
+    }
+    folder.settle();
+    for n in 0..8 {
+        assert_eq!(serving.s3.delete("source", &format!("{n}.txt")).unwrap().0, 204);
+    }
+    folder.settle();
+    folder.ok(&["clean", "--now"]);
+    let status = folder.json(&["status"]);
+    let policy = &status["policies"][0];
+    // Counting stops where the rule trips.
+    assert_eq!((&policy["disowned"], &policy["tripped_removed"]), (&json!(8), &json!(4)));
+    assert_eq!(folder.run(&["status", "--check"]).code, 1);
+
+    folder.ok(&["undelete", "--since", "1h ago"]);
+    assert_eq!(serving.text("source", "5.txt"), "kept");
+    assert_eq!(folder.json(&["status"])["policies"][0]["tripped_at_ms"], json!(null));
+    folder.settle();
+    assert_eq!(serving.s3.delete("source", "5.txt").unwrap().0, 204);
+    folder.settle();
+    folder.ok(&["clean", "--now"]);
+    assert_eq!(serving.s3.get("source", "5.txt").unwrap().0, 404);
+    let journal = folder.json(&["audit", "--lines", "200"]);
+    let actions: Vec<&str> =
+        journal["newest"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
+    for action in ["disown", "trip", "undelete", "release", "purge"] {
+        assert!(actions.contains(&action), "{action}: {actions:?}");
+    }
+}
+
+#[test]
+fn an_index_that_is_lost_is_made_again_from_the_files() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    serving.s3.make_bucket("photos").unwrap();
+    serving.put("photos", "cat.jpg", "meow");
+    serving.put("source", "a.txt", "one");
+    folder.settle();
+    assert_eq!(serving.stop(), 0);
+    for ending in ["", "-wal", "-shm"] {
+        let file = folder.data().join(format!("state.sqlite{ending}"));
+        if file.exists() {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let again = folder.serve();
+    folder.settle();
+    assert_eq!(again.text("photos", "cat.jpg"), "meow");
+    assert_eq!(again.text("source", "a.txt"), "one");
+    for key in ["cat.jpg", "a.txt"] {
+        let history = folder.json(&["history", key]);
+        let copies = history["policies"][0]["copies"].as_array().unwrap().clone();
+        assert!(copies.iter().any(|copy| copy["state"] == "active"), "{history:#}");
+    }
+    let policies = folder.json(&["status"])["policies"].clone();
+    assert_eq!(policies[0]["name"], "photos", "{policies:#}");
+}
