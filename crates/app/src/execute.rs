@@ -39,7 +39,7 @@ async fn dispatch(
         Command::Undelete(asked) => undelete::undelete(instance, &asked, who, feed, cancel).await,
         Command::Clean { policy, now: true } => clean::clean_now(instance, policy.as_deref(), cancel).await,
         Command::Clean { policy, now: false } => clean::due(instance, policy.as_deref()).await,
-        Command::Release { policy } => release::release(instance, policy.as_deref(), who).await,
+        Command::Release { policy } => release::release(instance, policy.as_deref(), who, feed, cancel).await,
         Command::Reconcile { policy } => reconcile::reconcile(instance, policy.as_deref(), feed, cancel).await,
         Command::Audit { lines } => audit::audit(instance, lines).await,
         Command::DeadLetters(act) => dead_letters::act(instance, act, who, cancel).await,

@@ -34,6 +34,7 @@ use folder::{Folder, IfMissing};
 use local::clock::SystemClock;
 use output::Style;
 use place::Chosen;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -78,7 +79,13 @@ fn log_to_stderr(level: &str) {
     // a person must act on, the endpoint logs itself.
     let quiet = format!("{level},s3s=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(ansi)
+        .init();
 }
 
 /// Gives a command to the folder's daemon, or executes it here while none runs.

@@ -1,11 +1,23 @@
-//! `release`: a person has looked at what tripped a breaker, and lets purging go on.
+//! `release`: a person has looked at what tripped a breaker, and lets purging go on. Copies that it held are found by the
+//! next clean; what it held of a mirror is found by comparing the listings, so that a reconcile follows here. A crash between
+//! the two leaves that to the next reconcile.
 
 use crate::answer::{Answer, Done, ReportView};
 use crate::exit::Failure;
+use crate::feed::Feed;
 use crate::instance::Instance;
+use engine::flows::reconcile::Orphans;
+use engine::policy::Mode;
+use tokio_util::sync::CancellationToken;
 
 /// Releases the named policy's breaker, or every tripped one.
-pub(crate) async fn release(instance: &Instance, policy: Option<&str>, who: &str) -> Result<Answer, Failure> {
+pub(crate) async fn release(
+    instance: &Instance,
+    policy: Option<&str>,
+    who: &str,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
     let mut done = Done::default();
     for selected in instance.selected(policy)? {
         // Unasked, a release of what has not tripped would forgive removals that may yet grow into a mass deletion.
@@ -13,7 +25,13 @@ pub(crate) async fn release(instance: &Instance, policy: Option<&str>, who: &str
             continue;
         }
         let report = engine::flows::release::release(&selected, who).await?;
-        done.reports.push(ReportView::of(Some(selected.name.as_str()), report));
+        let name = selected.name.as_str();
+        done.reports.push(ReportView::of(Some(name), report));
+        if selected.mode == Mode::Mirror {
+            let orphans = Orphans::Before(instance.started_at);
+            let report = engine::flows::reconcile::reconcile(&selected, orphans, feed, cancel).await?;
+            done.reports.push(ReportView::of(Some(name), report));
+        }
     }
     if done.reports.is_empty() {
         let notes = vec!["no breaker has tripped".to_owned()];

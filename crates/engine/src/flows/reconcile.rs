@@ -35,7 +35,7 @@ pub const RESERVED_PREFIX: &str = ".afterimage/";
 pub enum Orphans {
     /// Older than a handler's deadline.
     PastDeadline,
-    /// Written before then: this process is the only handler, and started then.
+    /// Written before then, since this process is the only handler and started then; or older than the deadline.
     Before(UnixMs),
 }
 
@@ -51,9 +51,10 @@ pub async fn reconcile(
     for what in ["keys", "differences", "gap"] {
         report.count(what, 0);
     }
+    let past_deadline = policy.clock.now().minus(HANDLER_DEADLINE);
     let adopt_before = match orphans {
-        Orphans::PastDeadline => policy.clock.now().minus(HANDLER_DEADLINE),
-        Orphans::Before(moment) => moment,
+        Orphans::PastDeadline => past_deadline,
+        Orphans::Before(start) => start.max(past_deadline),
     };
     match policy.mode {
         Mode::Copies => {
