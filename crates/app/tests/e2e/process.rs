@@ -18,11 +18,14 @@ pub(crate) struct Folder {
 
 /// A running daemon; killed when dropped.
 pub(crate) struct Serving {
-    child: Child,
+    child: Killed,
     _out: BufReader<ChildStdout>,
     pub(crate) printed: String,
     pub(crate) s3: S3,
 }
+
+/// A process that never outlives its test, not even one that fails while it starts.
+struct Killed(Child);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -112,8 +115,8 @@ impl Folder {
     pub(crate) fn serve_with(&self, words: &[&str]) -> Serving {
         let log = File::options().create(true).append(true).open(self.root.path().join("serve.log")).unwrap();
         let mut command = self.command(&[words, &["serve", "--listen", "127.0.0.1:0"]].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut child = Killed(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
+        let mut out = BufReader::new(child.0.stdout.take().unwrap());
         let mut printed = String::new();
         while !printed.contains("ready (") {
             let read = out.read_line(&mut printed).unwrap();
@@ -133,23 +136,23 @@ impl Folder {
 impl Serving {
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// Asks it to stop, waits, and gives its exit code.
     pub(crate) fn stop(mut self) -> i32 {
         self.signal("-INT");
-        self.child.wait().unwrap().code().unwrap_or(-1)
+        self.child.0.wait().unwrap().code().unwrap_or(-1)
     }
 
     fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap();
+        let sent = Command::new("kill").arg(signal).arg(self.child.0.id().to_string()).status().unwrap();
         assert!(sent.success());
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Stores text that must be accepted.
@@ -166,11 +169,11 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for Killed {
     fn drop(&mut self) {
         // It may have ended already: then there is nothing to kill, and waiting again gives the same answer.
-        if self.child.kill().is_ok() {
-            self.child.wait().unwrap();
+        if self.0.kill().is_ok() {
+            self.0.wait().unwrap();
         }
     }
 }
