@@ -150,13 +150,14 @@ async fn apply(policy: &Policy, key: &ObjectKey, partition: &Partition, verdicts
     let mine: Vec<OwnedRow> =
         claimed.into_iter().filter(is_surplus).map(|row| OwnedRow { original: key.clone(), row }).collect();
     let left_by_a_crash = partition.rows.iter().filter(|row| is_surplus(row)).map(|row| id(&row.copy_key)).collect();
-    purge_surplus(policy, mine, left_by_a_crash).await?;
-    Ok(if refused { Round::Again } else { Round::AtRest })
+    let purged = purge_surplus(policy, mine, left_by_a_crash).await?;
+    Ok(if refused || purged == Round::Again { Round::Again } else { Round::AtRest })
 }
 
 /// Purges surplus rows: those claimed just now as they are, those that somebody else claimed after one more read, since a
-/// redelivery may have made the copy anew. A failure fails the settling, so that the event comes back.
-async fn purge_surplus(policy: &Policy, mine: Vec<OwnedRow>, left_by_a_crash: Vec<RowId>) -> PortResult<()> {
+/// redelivery may have made the copy anew. [`Round::Again`]: somebody wrote a row whose bytes went meanwhile. A failure
+/// fails the settling, so that the event comes back.
+async fn purge_surplus(policy: &Policy, mine: Vec<OwnedRow>, left_by_a_crash: Vec<RowId>) -> PortResult<Round> {
     let mut report = Report::of("purge");
     if !mine.is_empty() {
         purge_claimed(policy, mine, &mut report).await?;
@@ -165,7 +166,8 @@ async fn purge_surplus(policy: &Policy, mine: Vec<OwnedRow>, left_by_a_crash: Ve
         purge(policy, &left_by_a_crash, &mut report).await?;
     }
     match report.failed.first() {
-        None => Ok(()),
+        None if report.counted("changed-meanwhile") > 0 => Ok(Round::Again),
+        None => Ok(Round::AtRest),
         Some(item) => Err(PortError::new("purge copy", &item.object, ErrorKind::Unavailable)
             .because(std::io::Error::other(item.why.clone()))),
     }
@@ -211,5 +213,5 @@ async fn purge_before_claim(
         let state = CopyState::Disowned { at: now, reason: verdict.reason };
         Some(OwnedRow { original: key.clone(), row: CopyRow { state, ..row.clone() } })
     });
-    purge_surplus(policy, surplus.collect(), Vec::new()).await
+    purge_surplus(policy, surplus.collect(), Vec::new()).await.map(drop)
 }
