@@ -18,6 +18,7 @@ mod watch;
 mod world;
 
 use lifecycle::guards::Guards;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -82,6 +83,43 @@ fn seeds_run_green() {
 #[test]
 fn seeds_that_failed_once_run_green() {
     run_green(kept().into_iter());
+}
+
+/// What a usual run must reach, or it shows nothing about it.
+const REACHED: [&str; 19] = [
+    "clean: purged",
+    "clean: settled",
+    "clean: tombstones-forgotten",
+    "died: clean",
+    "died: handler",
+    "died: reconcile",
+    "died: undelete",
+    "handler: put back",
+    "late requests",
+    "reconcile: adopted",
+    "reconcile: differences",
+    "reconcile: settled",
+    "reconcile: young",
+    "release: released",
+    "undelete: copies",
+    "undelete: nothing-left",
+    "undelete: skipped-live",
+    "undelete: undeleted",
+    "clean: held-policies",
+];
+
+#[test]
+fn the_chances_reach_every_fault_and_every_repair() {
+    let mut happened: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let Ok(numbers) = schedule::run(seed, Guards::default(), false) else { continue };
+        for (what, n) in numbers.happened {
+            *happened.entry(what).or_default() += n;
+        }
+    }
+    println!("{happened:#?}");
+    let missed: Vec<&str> = REACHED.into_iter().filter(|what| !happened.contains_key(*what)).collect();
+    assert!(missed.is_empty(), "never happened in {SEEDS} seeds: {missed:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::world::World;
 use engine::memory::bucket::Stored;
 use engine::policy::Mode;
 use engine::report::Report;
+use lifecycle::copy_key::parse;
 use lifecycle::ids::{CopyKey, ObjectKey, Rev, VersionId};
 use lifecycle::order::Basis;
 use lifecycle::row::{CopyRow, Partition};
@@ -26,10 +27,12 @@ pub(crate) fn events_alone_suffice(world: &World) -> Check {
     if remembered.command_cut_short || remembered.orderless || remembered.overtaken {
         return Ok(());
     }
+    events_left_no_orphans(world)?;
     for key in &world.keys {
         let rows = rows_of(world, key);
         live_has_its_copy(world, key, &rows)?;
         gone_has_no_active(world, key, &rows)?;
+        active_has_bytes(world, &rows)?;
         if world.setup.rules.keep.within.is_none() && world.setup.rules.protect_for.0 == 0 {
             no_more_than_keep(world, key, &rows)?;
         }
@@ -104,6 +107,25 @@ fn gone_has_no_active(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check
     let undeleted = |row: &CopyRow| row.undeleted_at().is_some() && world.remembered.undeleted;
     match rows.iter().find(|row| row.is_active() && !undeleted(row)) {
         Some(row) => Err(format!("{key}: it is gone, and a copy is active: {row:#?}")),
+        None => Ok(()),
+    }
+}
+
+/// Bytes under a name that an event gave have a row. (What a look copied under a name of its own, only reconcile finds.)
+fn events_left_no_orphans(world: &World) -> Check {
+    let rows: Vec<CopyRow> = world.keys.iter().flat_map(|key| rows_of(world, key)).collect();
+    let named_by_event = |object: &ObjectKey| parse(object).is_some_and(|parsed| parsed.name.nonce.is_none());
+    let has_row = |object: &ObjectKey| rows.iter().any(|row| row.copy_key.object() == object);
+    match world.destination.contents().keys().find(|object| named_by_event(object) && !has_row(object)) {
+        Some(object) => Err(format!("{object}: bytes without a row, and every event was handled")),
+        None => Ok(()),
+    }
+}
+
+fn active_has_bytes(world: &World, rows: &[CopyRow]) -> Check {
+    let objects = world.destination.contents();
+    match rows.iter().find(|row| row.is_active() && !objects.contains_key(row.copy_key.object())) {
+        Some(row) => Err(format!("{}: active, and without bytes", row.copy_key)),
         None => Ok(()),
     }
 }

@@ -11,16 +11,19 @@ use engine::ports::clock::Clock;
 use engine::report::Report;
 use lifecycle::guards::Guards;
 use lifecycle::time::{SpanMs, UnixMs};
+use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
 /// Steps after which the first part of a run ends, whatever is left.
 const STEPS: u64 = 1_500;
 
 /// What a run did, for those who tune the chances.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Numbers {
     pub steps: u64,
     pub calls: u64,
+    /// How often what happened.
+    pub happened: BTreeMap<String, u64>,
 }
 
 /// A run that failed.
@@ -57,7 +60,7 @@ pub(crate) fn run(seed: u64, guards: Guards, traced: bool) -> Result<Numbers, Fa
     let mut world = World::new(setup, rng, traced);
     let outcome = everything_at_once(&mut world).and_then(|()| rest(&mut world));
     match outcome {
-        Ok(()) => Ok(Numbers { steps: world.step, calls: world.gate.calls() }),
+        Ok(()) => Ok(Numbers { steps: world.step, calls: world.gate.calls(), happened: world.happened }),
         Err(why) => Err(Failure { why, steps: world.step as usize, trace: world.gate.trace() }),
     }
 }
@@ -169,6 +172,7 @@ fn one_late(world: &mut World) {
     let polled = late.request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(polled, Poll::Ready(()), "requests to memory end at once");
     world.late_came_in(late.task);
+    world.count("late requests".to_owned(), 1);
     // Its caller began before the run knows: judge it as if it had begun with the run.
     world.look_on(0, &Work::Release);
 }

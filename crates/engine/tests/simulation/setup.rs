@@ -102,7 +102,7 @@ impl Setup {
             stale_index: rng.chance(400),
             lists_keys: rng.chance(750),
             checksums: rng.chance(800),
-            orderless: rng.chance(80),
+            orderless: rng.chance(120),
             ties: rng.chance(400),
             echoes: rng.chance(300),
         }
@@ -121,7 +121,7 @@ fn drawn_rules(rng: &mut Rng, flavour: Flavour, guards: Guards) -> Rules {
         keep: Keep { within: rng.chance(150).then_some(SpanMs::minutes(20)), ..Keep::last(1 + rng.below(3) as u32) },
         protect_for: if rng.chance(150) { short } else { SpanMs::ZERO },
         grace,
-        breaker: rng.chance(150).then_some(BreakerRule { window: SpanMs::hours(1), deletes: 1, share: 0.3 }),
+        breaker: rng.chance(250).then_some(BreakerRule { window: SpanMs::hours(1), deletes: 1, share: 0.3 }),
         guards,
     }
 }

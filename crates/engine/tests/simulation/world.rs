@@ -50,6 +50,8 @@ pub(crate) struct Mail {
     pub in_hands: usize,
     /// How often it may still come again after it was handled.
     pub repeats: usize,
+    /// The step in which a handler that had it last failed or died.
+    pub failed_in: Option<u64>,
     /// Requests of dead handlers that are still on their way: a request times out before its event is delivered again.
     pub on_the_way: usize,
 }
@@ -87,7 +89,8 @@ pub(crate) struct Remembered {
     pub undeleted: bool,
     /// Some event was handled without its order.
     pub orderless: bool,
-    /// A dead handler's request came in after another handler was done with its event: only reconcile repairs that.
+    /// A handler failed or died, or its late request came in, while or after another handled the same event to its end:
+    /// nobody delivers it again, only reconcile repairs that.
     pub overtaken: bool,
 }
 
@@ -106,6 +109,8 @@ pub(crate) struct World {
     pub tasks: Vec<Task>,
     pub remembered: Remembered,
     pub watch: Watch,
+    /// How often what happened, to know that the chances reach everything.
+    pub happened: BTreeMap<String, u64>,
     pub step: u64,
     /// The events of handlers that died with a request on its way.
     late_mail: BTreeMap<usize, Vec<usize>>,
@@ -149,6 +154,7 @@ impl World {
             tasks: Vec::new(),
             remembered: Remembered::default(),
             watch: Watch::from(START),
+            happened: BTreeMap::new(),
             step: 0,
             late_mail: BTreeMap::new(),
             next_task: 0,
@@ -173,7 +179,9 @@ impl World {
                 self.source.remove(&key);
             }
             _ => {
-                let id = self.rng.pick(&versions).clone();
+                // Most often the newest: the current content, or the marker that hides it.
+                let newest = self.rng.chance(500).then(|| versions.last()).flatten();
+                let id = newest.unwrap_or_else(|| self.rng.pick(&versions)).clone();
                 self.gate.say(|| format!("source: delete version {id} of {key} for good"));
                 self.source.remove_version(&key, &id);
             }
@@ -188,7 +196,15 @@ impl World {
                 self.remembered.orderless = true;
             }
             let repeats = if self.rng.chance(self.setup.rates.duplicate) { 1 + self.rng.below(2) } else { 0 };
-            self.mails.push(Mail { number, event, handled: false, in_hands: 0, repeats, on_the_way: 0 });
+            self.mails.push(Mail {
+                number,
+                event,
+                handled: false,
+                in_hands: 0,
+                repeats,
+                failed_in: None,
+                on_the_way: 0,
+            });
         }
     }
 
@@ -218,7 +234,11 @@ impl World {
         for place in &places {
             let mail = &mut self.mails[*place];
             mail.in_hands += 1;
-            mail.repeats -= usize::from(mail.handled);
+            if mail.handled && mail.repeats > 0 {
+                // Delivered once more, it is like any other delivery until it is handled once more.
+                mail.repeats -= 1;
+                mail.handled = false;
+            }
         }
         self.start(Work::Handle(places));
     }
@@ -288,7 +308,7 @@ impl World {
             }
             Polled::Done(outcome) => {
                 self.tasks.swap_remove(at);
-                self.ended(id, &work, &outcome);
+                self.ended(id, started, &work, &outcome);
                 Some(outcome)
             }
         }
@@ -305,7 +325,9 @@ impl World {
     pub(crate) fn bury(&mut self, at: usize) {
         let task = self.tasks.swap_remove(at);
         self.gate.say(|| format!("#{} is dead", task.id));
+        self.count(format!("died: {}", named(&task.work)), 1);
         self.put_back(&task.work);
+        self.unsettled(&task.work);
         self.remembered.command_cut_short |= is_command(&task.work);
     }
 
@@ -317,24 +339,53 @@ impl World {
         }
     }
 
-    fn put_back(&mut self, work: &Work) {
-        if let Work::Handle(places) = work {
-            places.iter().for_each(|place| self.mails[*place].in_hands -= 1);
+    pub(crate) fn count(&mut self, what: String, n: u64) {
+        if n > 0 {
+            *self.happened.entry(what).or_default() += n;
         }
     }
 
-    fn ended(&mut self, id: usize, work: &Work, outcome: &Outcome) {
+    fn put_back(&mut self, work: &Work) {
+        let Work::Handle(places) = work else { return };
+        for place in places {
+            self.mails[*place].in_hands -= 1;
+        }
+    }
+
+    /// A handler ended without having settled its events. Those that another handler has finished meanwhile do not come
+    /// again, and what this one wrote is looked at by nobody: only reconcile repairs that.
+    fn unsettled(&mut self, work: &Work) {
+        let Work::Handle(places) = work else { return };
+        for place in places {
+            let mail = &mut self.mails[*place];
+            mail.failed_in = Some(self.step);
+            self.remembered.overtaken |= mail.handled;
+        }
+    }
+
+    fn ended(&mut self, id: usize, started: u64, work: &Work, outcome: &Outcome) {
         self.put_back(work);
         match (work, outcome) {
             (Work::Handle(places), Outcome::Handled(Ok(()))) => {
                 self.gate.say(|| format!("#{id} done"));
-                places.iter().for_each(|place| self.mails[*place].handled = true);
+                for place in places {
+                    let mail = &mut self.mails[*place];
+                    mail.handled = true;
+                    self.remembered.overtaken |= mail.failed_in.is_some_and(|step| step >= started);
+                }
                 let mails = &self.mails;
                 self.source.forget_handled(|number| mails.iter().any(|mail| mail.number == number && mail.handled));
             }
-            (_, Outcome::Handled(result)) => self.gate.say(|| format!("#{id} puts back: {result:?}")),
+            (_, Outcome::Handled(result)) => {
+                self.gate.say(|| format!("#{id} puts back: {result:?}"));
+                self.count("handler: put back".to_owned(), 1);
+                self.unsettled(work);
+            }
             (work, Outcome::Reported(Ok(report))) => {
                 self.gate.say(|| format!("#{id} reports: {report:?}"));
+                for (what, n) in &report.counts {
+                    self.count(format!("{}: {what}", report.operation), *n);
+                }
                 self.remembered.command_cut_short |= is_command(work) && !report.is_success();
             }
             (work, Outcome::Reported(Err(error))) => {
@@ -342,6 +393,16 @@ impl World {
                 self.remembered.command_cut_short |= is_command(work);
             }
         }
+    }
+}
+
+fn named(work: &Work) -> &'static str {
+    match work {
+        Work::Handle(_) => "handler",
+        Work::Clean => "clean",
+        Work::Reconcile => "reconcile",
+        Work::Undelete => "undelete",
+        Work::Release => "release",
     }
 }
 
