@@ -3,7 +3,7 @@
 //! [`CAUGHT`] keeps one seed for each guard: with all guards it runs green, without that one it fails. When the
 //! simulation's choices change, the seeds move: `cargo test --release -p afterimage-engine --features sabotage --test
 //! sabotage -- --ignored --nocapture` searches new ones and prints the table. The shortest trace of each guard, written
-//! by hand, stands in `tests/flows/guards.rs` and, for guards that a rule holds, in `lifecycle/tests/guards.rs`.
+//! by hand, stands in `crates/engine/tests/flows/guards.rs` and, for guards that a rule holds, in `lifecycle/tests/guards.rs`.
 
 #[path = "../simulation/gate.rs"]
 mod gate;
@@ -51,7 +51,7 @@ const CAUGHT: [(Guard, &[u64]); 14] = [
     (Guard::MirrorLooksAgain, &[12434, 25107, 15222, 26431]),
 ];
 
-/// Guards that no seed of the search notices reliably, each with the schedule of `tests/flows/guards.rs` that does.
+/// Guards that no seed of the search notices reliably, each with the schedule of `crates/engine/tests/flows/guards.rs` that does.
 /// Without the first, a put must fall between a look and a read that follow each other at once, and a later event must
 /// not look again. Without the second, two handlers must make the same looked copy, and a third must purge the one
 /// between the bytes and the row of the other, while the rule still has a place for it.
