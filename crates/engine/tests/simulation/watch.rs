@@ -180,9 +180,6 @@ impl Watch {
     /// The copy that went must not have been the last one of the current content, unless an event is on its way.
     fn last_copy(&mut self, world: &World, key: &ObjectKey, row: &CopyRow, now: &BTreeMap<ObjectKey, Stored>) {
         let Some(current) = world.source.current(key) else { return };
-        if world.remembered.orderless && !row.floating {
-            return; // an event without an order leaves no fact: a reconcile within the grace is what looks again
-        }
         let version = &current.head.version;
         if !same_content(row, version) || world.mails.iter().any(|mail| !mail.handled && mail.event.key == *key) {
             return;
