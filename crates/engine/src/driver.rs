@@ -141,12 +141,19 @@ impl Driver {
 
     async fn handled(&self, batch: &Batch) -> Result<(), FlowError> {
         let events: Vec<ObjectEvent> = batch.deliveries.iter().map(|delivery| delivery.event.clone()).collect();
+        let mut failures: Vec<FlowError> = Vec::new();
+        // Every policy has its turn: one whose destination is broken must not keep the others from their copies.
         for policy in self.policies.covering(&batch.bucket, &batch.key) {
             // A bug in a flow must not take the daemon down with the other keys: it is a failure like others.
             let handled = AssertUnwindSafe(handle(&policy, &batch.key, &events)).catch_unwind().await;
-            handled.unwrap_or_else(|_| Err(panicked(&batch.key)))?;
+            failures.extend(handled.unwrap_or_else(|_| Err(panicked(&batch.key))).err());
         }
-        Ok(())
+        // What trying again can mend is tried again, whatever else failed for good.
+        let worth_a_retry = failures.iter().position(|error| error.retry() != Retry::Never);
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(failures.swap_remove(worth_a_retry.unwrap_or(0))),
+        }
     }
 
     async fn answer(&self, batch: &Batch, result: Result<(), FlowError>) {
@@ -155,7 +162,7 @@ impl Driver {
             Err(error) => self.failed(batch, &error).await,
         };
         if let Err(error) = answered {
-            // Unanswered events are delivered again: nothing is lost.
+            // The queue delivers again what it could not note down: nothing is lost.
             tracing::warn!(key = %batch.key, "{}", chain(&error));
         }
     }
@@ -169,21 +176,23 @@ impl Driver {
 
     async fn failed(&self, batch: &Batch, error: &FlowError) -> PortResult<()> {
         let why = chain(error);
+        let mut answered = Ok(());
         for delivery in &batch.deliveries {
             if delivery.attempts >= DELIVERY_ATTEMPTS || is_hopeless(error) {
                 tracing::error!(
                     bucket = %batch.bucket, key = %batch.key, attempts = delivery.attempts,
                     "an event was given up: {why}; see `afterimage dlq list`"
                 );
-                self.queue.give_up(&delivery.receipt, &why).await?;
+                answered = answered.and(self.queue.give_up(&delivery.receipt, &why).await);
                 self.metrics.add(Counter::EventsGivenUp, 1);
             } else {
                 tracing::info!(bucket = %batch.bucket, key = %batch.key, attempts = delivery.attempts, "put back: {why}");
-                self.queue.again(&delivery.receipt, self.not_before(delivery.attempts), &why).await?;
+                let not_before = self.not_before(delivery.attempts);
+                answered = answered.and(self.queue.again(&delivery.receipt, not_before, &why).await);
                 self.metrics.add(Counter::EventsAgain, 1);
             }
         }
-        Ok(())
+        answered
     }
 
     /// Doubling waits with jitter, between the limits.

@@ -1,5 +1,7 @@
 //! Every limit of this crate's loops, queues, batches and caches, by name (I10).
 
+use lifecycle::time::SpanMs;
+
 /// Jobs that wait for a database's writer; more callers wait for a place.
 pub const WRITER_QUEUE: usize = 2_048;
 /// Jobs that one transaction takes at most: bounds how long the first of them waits for the others.
@@ -26,6 +28,8 @@ pub const BUSY_WAIT_MS: u32 = 10_000;
 pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
 /// Entries or keys that one page of the catalog has at most.
 pub const INDEX_PAGE_MAX: usize = 10_000;
+/// How long an event waits whose answer could not be noted down (the disk is full), before it is delivered again.
+pub const UNANSWERED_WAIT: SpanMs = SpanMs::seconds(5);
 /// Bytes from which the journal begins a new segment.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of the longest line that the journal can have: both keys at their longest, every byte of them escaped.

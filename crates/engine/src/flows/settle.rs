@@ -7,7 +7,7 @@
 //! looked copy, bytes without a row (adopted by `reconcile`). Laws: I3, I4, V1, V2, V4, V5.
 
 use crate::error::{ErrorKind, FlowError, FlowResult, PortError, PortResult};
-use crate::limits::SETTLE_ROUNDS;
+use crate::limits::{CLEAN_PAGE, SETTLE_ROUNDS};
 use crate::policy::Policy;
 use crate::ports::catalog::{Changed, RowChange, RowId, RowSet};
 use crate::ports::journal::{Action, Entry};
@@ -159,11 +159,14 @@ async fn apply(policy: &Policy, key: &ObjectKey, partition: &Partition, verdicts
 /// fails the settling, so that the event comes back.
 async fn purge_surplus(policy: &Policy, mine: Vec<OwnedRow>, left_by_a_crash: Vec<RowId>) -> PortResult<Round> {
     let mut report = Report::of("purge");
-    if !mine.is_empty() {
-        purge_claimed(policy, mine, &mut report).await?;
+    for rows in mine.chunks(CLEAN_PAGE) {
+        purge_claimed(policy, rows.to_vec(), &mut report).await?;
     }
-    if !left_by_a_crash.is_empty() {
-        purge(policy, &left_by_a_crash, &mut report).await?;
+    for ids in left_by_a_crash.chunks(CLEAN_PAGE) {
+        if report.counted("held") > 0 {
+            break; // The breaker has tripped: there may be many, and all of them wait.
+        }
+        purge(policy, ids, &mut report).await?;
     }
     match report.failed.first() {
         None if report.counted("changed-meanwhile") > 0 => Ok(Round::Again),

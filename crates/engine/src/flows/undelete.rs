@@ -49,8 +49,8 @@ pub enum Depth {
     Newest,
 }
 
-/// Brings removed objects back. Counts `undeleted`, `copies`, `skipped-live`, `nothing-left`. After `Since`, the breaker is
-/// released: the removals that tripped it are undone.
+/// Brings removed objects back. Counts `undeleted`, `copies`, `skipped-live`, `nothing-left`. After `Since`, a tripped breaker
+/// is released if all removals that tripped it are undone.
 pub async fn undelete(
     policy: &Policy,
     what: &Removed,
@@ -80,9 +80,7 @@ pub async fn undelete(
             let started = policy.clock.now();
             one.undelete_since(*since, &mut report, progress, cancel).await?;
             if report.is_success() {
-                let rule = format!("undelete since {since}");
-                policy.journal.append(&[about_key(policy, Action::Release, who, None, &rule)]).await?;
-                policy.catalog.set_state(StateChange::Release(started)).await?;
+                one.release_if_undone(*since, started, &mut report).await?;
             }
         }
     }
@@ -115,6 +113,25 @@ impl One<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Releases a tripped breaker if every removal that it counted has been undone: none was noted before `since`.
+    async fn release_if_undone(&self, since: UnixMs, started: UnixMs, report: &mut Report) -> PortResult<()> {
+        let policy = self.policy;
+        let state = policy.catalog.state().await?;
+        let (Some(trip), Some(rule)) = (state.tripped, policy.rules.breaker) else { return Ok(()) };
+        let window = trip.at.minus(rule.window);
+        let from = state.released_at.map_or(window, |released_at| window.max(UnixMs(released_at.0 + 1)));
+        let before = UnixMs(since.0.saturating_sub(1));
+        let earlier = IndexQuery { what: Indexed::Removed, from, until: before, after: None, limit: 1 };
+        if from <= before && !policy.catalog.index(&earlier).await?.items.is_empty() {
+            let why = format!("the breaker stays tripped: it also counted removals before {since}; see `release`");
+            report.notes.push(format!("{}: {why}", policy.name));
+            return Ok(());
+        }
+        let rule = format!("undelete since {since}");
+        policy.journal.append(&[about_key(policy, Action::Release, self.who, None, &rule)]).await?;
+        policy.catalog.set_state(StateChange::Release(started)).await
     }
 
     /// `false`: stop, the command was cancelled.

@@ -11,6 +11,7 @@ mod rows;
 
 pub(crate) use rows::{insert, pending};
 
+use crate::limits::UNANSWERED_WAIT;
 use crate::sqlite::error_map::Fault;
 use crate::sqlite::open::Database;
 use crate::store::reclaim::{Freed, Reclaimer};
@@ -121,6 +122,16 @@ impl Spool {
         Ok(Ok(deliveries))
     }
 
+    /// One that was out is handed out again, not before then, whether or not the database could note it down.
+    fn deliver_later(&self, id: i64, not_before: UnixMs) {
+        let mut hand = self.hand();
+        if hand.out.remove(&id).is_some() {
+            hand.later.insert((not_before.0, id));
+        }
+        drop(hand);
+        self.news.notify_one();
+    }
+
     /// The numbers behind receipts that are still out.
     fn returned(&self, receipts: &[Receipt]) -> PortResult<Vec<(i64, u32)>> {
         let hand = self.hand();
@@ -169,7 +180,14 @@ impl EventQueue for Spool {
         if ids.is_empty() {
             return Ok(());
         }
-        let gone = self.forget(ids.clone(), rows::From::Spool).await?;
+        let gone = match self.forget(ids.clone(), rows::From::Spool).await {
+            Ok(gone) => gone,
+            Err(error) => {
+                let not_before = self.clock.now().plus(UNANSWERED_WAIT);
+                ids.into_iter().for_each(|id| self.deliver_later(id, not_before));
+                return Err(error);
+            }
+        };
         self.waiting.fetch_sub(i64::try_from(gone).unwrap_or(i64::MAX), Ordering::Relaxed);
         let mut hand = self.hand();
         for id in ids {
@@ -181,13 +199,10 @@ impl EventQueue for Spool {
     async fn again(&self, receipt: &Receipt, not_before: UnixMs, why: &str) -> PortResult<()> {
         for (id, attempts) in self.returned(std::slice::from_ref(receipt))? {
             let why = why.to_owned();
-            self.db
-                .write("put event back", &receipt.0, move |db| rows::again(db, id, attempts, not_before, &why))
-                .await?;
-            let mut hand = self.hand();
-            if hand.out.remove(&id).is_some() {
-                hand.later.insert((not_before.0, id));
-            }
+            let put_back = move |db: &rusqlite::Connection| rows::again(db, id, attempts, not_before, &why);
+            let noted = self.db.write("put event back", &receipt.0, put_back).await;
+            self.deliver_later(id, not_before); // also when it could not be noted: the disk may be full
+            noted?;
         }
         self.news.notify_one();
         Ok(())
@@ -196,7 +211,11 @@ impl EventQueue for Spool {
     async fn give_up(&self, receipt: &Receipt, why: &str) -> PortResult<()> {
         for (id, attempts) in self.returned(std::slice::from_ref(receipt))? {
             let (why, died_at) = (why.to_owned(), self.clock.now());
-            self.db.write("give event up", &receipt.0, move |db| rows::bury(db, id, attempts, &why, died_at)).await?;
+            let bury = move |db: &rusqlite::Connection| rows::bury(db, id, attempts, &why, died_at);
+            if let Err(error) = self.db.write("give event up", &receipt.0, bury).await {
+                self.deliver_later(id, self.clock.now().plus(UNANSWERED_WAIT));
+                return Err(error);
+            }
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.hand().out.remove(&id);
         }

@@ -110,7 +110,7 @@ impl Store {
         let db = Arc::new(opening.await.map_err(|_| panicked("open database", STATE_FILE))??);
         let (reclaimer, reclaims) = Reclaimer::new();
         let spool = Arc::new(Spool::open(Arc::clone(&db), Arc::clone(&clock), reclaimer.clone()).await?);
-        let (last, buckets) = db.read("read buckets", STATE_FILE, load).await?;
+        let (last, buckets, unread) = db.read("read buckets", STATE_FILE, load).await?;
         let store = Arc::new(Store {
             data_dir: data_dir.to_owned(),
             db,
@@ -126,6 +126,7 @@ impl Store {
             fault: Mutex::default(),
         });
         tokio::spawn(reclaims.serve(Arc::downgrade(&store)));
+        store.read_unread(unread).await?;
         Ok(store)
     }
 
@@ -150,7 +151,7 @@ impl Store {
         let info = BucketInfo { name: spec.name, role: spec.role, root, created_at: self.clock.now() };
         let row = info.clone();
         let insert = move |db: &Connection| -> Result<i64, Fault> {
-            const SQL: &str = "INSERT INTO buckets (name, role, root, created_at) VALUES (?1, ?2, ?3, ?4)";
+            const SQL: &str = "INSERT INTO buckets (name, role, root, created_at, unread) VALUES (?1, ?2, ?3, ?4, 1)";
             let role = role_text(row.role);
             db.prepare_cached(SQL)?.execute(params![row.name.as_str(), role, root_text, row.created_at.0])?;
             Ok(db.last_insert_rowid())
@@ -162,8 +163,37 @@ impl Store {
             buckets.insert(held.info.name.to_string(), Arc::clone(&held));
         }
         let bucket = Bucket { store: Arc::clone(self), held };
-        bucket.reindex_files().await?;
+        self.read_files(&bucket).await?;
         Ok(bucket)
+    }
+
+    /// Takes in the files that a bucket's folder holds, and notes that it is done. Until then nobody may take a file
+    /// without a row for garbage: killed half-way, the next opening goes on.
+    async fn read_files(&self, bucket: &Bucket) -> StoreResult<()> {
+        bucket.reindex_files().await?;
+        let id = bucket.held.id;
+        let read = move |db: &Connection| -> Result<(), Fault> {
+            db.prepare_cached("UPDATE buckets SET unread = 0 WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        };
+        Ok(self.db.write("change bucket", bucket.held.info.name.as_str(), read).await?)
+    }
+
+    /// Goes on where the making of a bucket over its files was cut short. A source that cannot be read keeps everything
+    /// closed: to go on without its objects would look like their deletion (V8).
+    async fn read_unread(self: &Arc<Self>, unread: Vec<String>) -> StoreResult<()> {
+        for held in unread.iter().filter_map(|name| self.held(name)) {
+            let role = held.info.role;
+            let bucket = Bucket { store: Arc::clone(self), held };
+            match (self.read_files(&bucket).await, role) {
+                (Ok(()), _) => {}
+                (Err(error), Role::Source) => return Err(error),
+                (Err(error), Role::Destination) => {
+                    tracing::warn!(bucket = %bucket.held.info.name, "its files are not all known yet: {error}");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A bucket that was deleted, but whose folder still had versions that events wait for, is made anew.
@@ -330,9 +360,10 @@ fn role_text(role: Role) -> &'static str {
     }
 }
 
-fn load(db: &Connection) -> Result<(Sequencer, BTreeMap<String, Arc<Held>>), Fault> {
-    let mut buckets = BTreeMap::new();
-    let mut statement = db.prepare_cached("SELECT id, name, role, root, created_at, deleted FROM buckets")?;
+/// The last sequencer, the buckets, and the names of those whose files have not all become rows yet.
+fn load(db: &Connection) -> Result<(Sequencer, BTreeMap<String, Arc<Held>>, Vec<String>), Fault> {
+    let (mut buckets, mut unread) = (BTreeMap::new(), Vec::new());
+    let mut statement = db.prepare_cached("SELECT id, name, role, root, created_at, deleted, unread FROM buckets")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get(1)?;
@@ -345,7 +376,10 @@ fn load(db: &Connection) -> Result<(Sequencer, BTreeMap<String, Arc<Held>>), Fau
         let info = BucketInfo { name: bucket_name, role, root, created_at: UnixMs(row.get(4)?) };
         let held = Held::new(row.get(0)?, info, None);
         held.set_deleted(row.get(5)?);
+        if row.get(6)? {
+            unread.push(name.clone());
+        }
         buckets.insert(name, Arc::new(held));
     }
-    Ok((index::last_sequencer(db)?, buckets))
+    Ok((index::last_sequencer(db)?, buckets, unread))
 }

@@ -22,7 +22,8 @@ CREATE TABLE buckets (
   role TEXT NOT NULL CHECK (role IN ('source', 'destination')),
   root TEXT NOT NULL,
   created_at INTEGER NOT NULL,
-  deleted INTEGER NOT NULL DEFAULT 0
+  deleted INTEGER NOT NULL DEFAULT 0,
+  unread INTEGER NOT NULL DEFAULT 0 -- its folder's files have not all become rows yet
 );
 
 CREATE TABLE objects (

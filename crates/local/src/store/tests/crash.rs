@@ -210,3 +210,24 @@ async fn files_that_an_older_index_does_not_know_are_set_aside_and_never_deleted
     assert_eq!(std::fs::read_to_string(path).unwrap(), "2");
     assert_eq!(world.files("source").len(), 2);
 }
+
+#[tokio::test]
+async fn the_making_of_a_bucket_over_its_files_goes_on_after_a_crash_and_takes_nothing_for_garbage() {
+    let world = World::new().await;
+    put(&world.source, "early", "1").await;
+    put(&world.source, "late", "2").await;
+    // As if the making over these files had been killed after the later one had become a row.
+    let forget = |db: &rusqlite::Connection| -> Result<(), crate::sqlite::error_map::Fault> {
+        db.execute("UPDATE buckets SET unread = 1 WHERE name = 'source'", [])?;
+        db.execute("DELETE FROM objects WHERE key = 'early'", [])?;
+        Ok(())
+    };
+    world.store.db.write("forget", "early", forget).await.unwrap();
+
+    let world = world.crashed().await;
+    let report = world.store.reindex(&name("source")).await.unwrap();
+    assert_eq!((report.files, report.aside, report.garbage), (2, 0, 0));
+    for (object, content) in [("early", "1"), ("late", "2")] {
+        assert_eq!(get(&world.source, object).await.unwrap(), content);
+    }
+}
