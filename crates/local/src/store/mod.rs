@@ -361,7 +361,9 @@ fn role_text(role: Role) -> &'static str {
 }
 
 /// The last sequencer, the buckets, and the names of those whose files have not all become rows yet.
-fn load(db: &Connection) -> Result<(Sequencer, BTreeMap<String, Arc<Held>>, Vec<String>), Fault> {
+type Loaded = (Sequencer, BTreeMap<String, Arc<Held>>, Vec<String>);
+
+fn load(db: &Connection) -> Result<Loaded, Fault> {
     let (mut buckets, mut unread) = (BTreeMap::new(), Vec::new());
     let mut statement = db.prepare_cached("SELECT id, name, role, root, created_at, deleted, unread FROM buckets")?;
     let mut rows = statement.query([])?;
