@@ -7,7 +7,9 @@
 
 use crate::error::{FlowError, PortResult, Retry};
 use crate::flows::handle::handle;
-use crate::limits::{DELIVERY_ATTEMPTS, EVENT_BATCH, KEYS_IN_FLIGHT, REDELIVERY_WAIT_MAX, REDELIVERY_WAIT_MIN};
+use crate::limits::{
+    DELIVERY_ATTEMPTS, EVENT_BATCH, KEYS_IN_FLIGHT, OUTAGE_ATTEMPTS, REDELIVERY_WAIT_MAX, REDELIVERY_WAIT_MIN,
+};
 use crate::policy::Policy;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::events::{Delivery, EventQueue, Receipt};
@@ -176,9 +178,10 @@ impl Driver {
 
     async fn failed(&self, batch: &Batch, error: &FlowError) -> PortResult<()> {
         let why = chain(error);
+        let attempts = if error.retry() == Retry::Never { DELIVERY_ATTEMPTS } else { OUTAGE_ATTEMPTS };
         let mut answered = Ok(());
         for delivery in &batch.deliveries {
-            if delivery.attempts >= DELIVERY_ATTEMPTS || is_hopeless(error) {
+            if delivery.attempts >= attempts || is_hopeless(error) {
                 tracing::error!(
                     bucket = %batch.bucket, key = %batch.key, attempts = delivery.attempts,
                     "an event was given up: {why}; see `afterimage dlq list`"

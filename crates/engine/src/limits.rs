@@ -14,6 +14,8 @@ pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
 pub const HANDLER_DEADLINE: SpanMs = SpanMs::minutes(15);
 /// Deliveries of one event before it goes to the dead letters.
 pub const DELIVERY_ATTEMPTS: u32 = 12;
+/// The same for failures that trying again can mend (a full or unmounted disk, a missing right): about a day of outage.
+pub const OUTAGE_ATTEMPTS: u32 = 400;
 /// Shortest wait before an event is delivered again.
 pub const REDELIVERY_WAIT_MIN: SpanMs = SpanMs(200);
 /// Longest wait before an event is delivered again.

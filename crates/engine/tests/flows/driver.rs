@@ -5,7 +5,7 @@ use crate::world::{Source, World, keep, rules};
 use async_trait::async_trait;
 use engine::driver::{Driver, Policies};
 use engine::error::{ErrorKind, PortResult};
-use engine::limits::{DELIVERY_ATTEMPTS, REDELIVERY_WAIT_MAX, REDELIVERY_WAIT_MIN};
+use engine::limits::{DELIVERY_ATTEMPTS, OUTAGE_ATTEMPTS, REDELIVERY_WAIT_MAX, REDELIVERY_WAIT_MIN};
 use engine::ports::clock::Clock;
 use engine::ports::events::{Backlog, DeadLetters, Delivery, EventQueue, Receipt};
 use engine::wrap::faults::{Death, Faults};
@@ -126,14 +126,14 @@ async fn an_event_that_nobody_can_handle_goes_to_the_dead_letters_and_can_be_red
     let world = World::new(Source::Versioned, rules());
     push(&world, &world.put("a", "one"));
     let driver = driver(&world);
-    for _ in 0..DELIVERY_ATTEMPTS {
+    for _ in 0..OUTAGE_ATTEMPTS {
         world.faults.at("copier.copy", 1, Fate::FailBefore(ErrorKind::AccessDenied("s3:PutObject".to_owned())));
         driver.run_once().await.unwrap();
         world.advance(REDELIVERY_WAIT_MAX);
     }
     world.logs.expect("an event was given up");
     let dead = world.memory.queue.list(None, 10).await.unwrap();
-    assert_eq!((dead.len(), dead[0].attempts), (1, DELIVERY_ATTEMPTS));
+    assert_eq!((dead.len(), dead[0].attempts), (1, OUTAGE_ATTEMPTS));
     assert!(dead[0].why.contains("s3:PutObject"), "{}", dead[0].why);
     assert_eq!(world.memory.queue.redrive(&[dead[0].id]).await.unwrap(), 1);
     driver.run_once().await.unwrap();
