@@ -65,7 +65,7 @@ impl Bucket {
                 if new {
                     self.commit_soon(row, lock).await;
                 } else {
-                    self.commit("copy object", row, |_| Ok(())).await?;
+                    self.commit("copy object", row, |_| Ok(Ok(()))).await?;
                     drop(lock);
                 }
                 return Ok(CopyEnd::Done(Box::new(info)));

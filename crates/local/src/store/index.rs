@@ -171,6 +171,17 @@ pub(super) fn has_objects(db: &Connection, bucket: i64) -> Result<bool, Fault> {
     Ok(db.prepare_cached("SELECT 1 FROM objects WHERE bucket = ?1 LIMIT 1")?.exists([bucket])?)
 }
 
+/// Whether clients have deleted a bucket. Asked inside each transaction that writes to it.
+pub(super) fn is_deleted(db: &Connection, bucket: i64) -> Result<bool, Fault> {
+    Ok(db.prepare_cached("SELECT deleted FROM buckets WHERE id = ?1")?.query_row([bucket], |row| row.get(0))?)
+}
+
+/// Notes that clients have deleted a bucket, or made it again.
+pub(super) fn set_deleted(db: &Connection, bucket: i64, deleted: bool) -> Result<(), Fault> {
+    db.prepare_cached("UPDATE buckets SET deleted = ?2 WHERE id = ?1")?.execute(params![bucket, deleted])?;
+    Ok(())
+}
+
 /// Up to `limit` rows after a key, in key order.
 pub(super) fn page(db: &Connection, bucket: i64, after: Option<&str>, limit: usize) -> Result<Vec<Row>, Fault> {
     rows_between(db, bucket, &Bound::After(after.unwrap_or_default().to_owned()), None, limit)

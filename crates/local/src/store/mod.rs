@@ -79,6 +79,8 @@ pub struct Store {
     last_sequencer: Mutex<Sequencer>,
     /// The last sequencer that the index knew when it was opened.
     known_at_open: Sequencer,
+    /// Held while a bucket is made or deleted, so that of two who ask for one name, one gets it.
+    naming: tokio::sync::Mutex<()>,
     blocking: Blocking,
     spool: Arc<Spool>,
     reclaimer: Reclaimer,
@@ -119,6 +121,7 @@ impl Store {
             buckets: RwLock::new(buckets),
             last_sequencer: Mutex::new(last),
             known_at_open: last,
+            naming: tokio::sync::Mutex::default(),
             blocking: Blocking::new(BLOCKING_AT_ONCE),
             spool,
             reclaimer,
@@ -140,6 +143,7 @@ impl Store {
         let Some(root_text) = root.to_str().map(str::to_owned) else {
             return Err(StoreError::Invalid(format!("the folder {} is not named in UTF-8", root.display())));
         };
+        let naming = self.naming.lock().await;
         if let Some(held) = self.held(spec.name.as_str()) {
             return self.bring_back(held, spec.role, &root).await;
         }
@@ -162,6 +166,7 @@ impl Store {
             let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
             buckets.insert(held.info.name.to_string(), Arc::clone(&held));
         }
+        drop(naming);
         let bucket = Bucket { store: Arc::clone(self), held };
         self.read_files(&bucket).await?;
         Ok(bucket)
@@ -202,34 +207,35 @@ impl Store {
         if !held.is_deleted() || !same {
             return Err(StoreError::BucketExists(held.info.name.to_string()));
         }
-        self.set_deleted(&held, false).await?;
+        let id = held.id;
+        let set = move |db: &Connection| index::set_deleted(db, id, false);
+        self.db.write("change bucket", held.info.name.as_str(), set).await?;
+        held.set_deleted(false);
         Ok(Bucket { store: Arc::clone(self), held })
     }
 
-    async fn set_deleted(&self, held: &Held, deleted: bool) -> PortResult<()> {
-        let id = held.id;
-        let set = move |db: &Connection| -> Result<(), Fault> {
-            db.prepare_cached("UPDATE buckets SET deleted = ?2 WHERE id = ?1")?.execute(params![id, deleted])?;
-            Ok(())
-        };
-        self.db.write("change bucket", held.info.name.as_str(), set).await?;
-        held.set_deleted(deleted);
-        Ok(())
-    }
-
     /// Deletes an empty bucket: clients see it no more. Its folder stays, since events may still wait for versions in it.
+    /// Looking and deleting are one transaction, and so is every write with its look at whether the bucket is still there:
+    /// of a write and a deletion at the same time, the one that comes second is refused.
     /// [`StoreError::NoSuchBucket`], [`StoreError::BucketNotEmpty`], and [`StoreError::ReadOnly`] for a destination.
     pub async fn delete_bucket(&self, name: &BucketName) -> StoreResult<()> {
+        let _naming = self.naming.lock().await;
         let held = self.visible(name.as_str())?;
         if held.info.role == Role::Destination {
             return Err(StoreError::ReadOnly(name.to_string()));
         }
         let id = held.id;
-        let in_use = move |db: &Connection| Ok(index::has_objects(db, id)? || upload_rows::any(db, id)?);
-        if self.db.read("list objects", name.as_str(), in_use).await? {
+        let delete = move |db: &Connection| -> Result<bool, Fault> {
+            if index::has_objects(db, id)? || upload_rows::any(db, id)? {
+                return Ok(false);
+            }
+            index::set_deleted(db, id, true).map(|()| true)
+        };
+        if !self.db.write("delete bucket", name.as_str(), delete).await? {
             return Err(StoreError::BucketNotEmpty(name.to_string()));
         }
-        Ok(self.set_deleted(&held, true).await?)
+        held.set_deleted(true);
+        Ok(())
     }
 
     /// All buckets by name.

@@ -10,7 +10,7 @@ use super::bucket::Bucket;
 use super::copy::append;
 use super::crc;
 use super::error::{StoreError, StoreResult, io_error};
-use super::index::Row;
+use super::index::{self, Row};
 use super::intake::{Intake, Taken};
 use super::limits::{LIST_MAX, PART_BYTES_MIN, PART_NUMBERS};
 use super::meta::{Stored, decode_hex, encode_hex};
@@ -20,6 +20,7 @@ use super::types::{
     BodyCheck, CompleteExpectation, CompletePart, Mismatch, ObjectInfo, PartInfo, PartPage, UploadId, UploadPage,
 };
 use super::upload_rows::{self, PartRow};
+use crate::sqlite::error_map::Fault;
 use engine::error::PortResult;
 use engine::ports::objects::{Attributes, ByteStream, Onto};
 use lifecycle::ids::{Checksum, ETag, ObjectKey};
@@ -33,9 +34,16 @@ impl Bucket {
         let upload = UploadId(format!("{}{}", self.store.nonces.nonce(), self.store.nonces.nonce()));
         let (id, name, key_text, now) = (self.held.id, upload.0.clone(), key.to_string(), self.store.clock.now());
         let stored = Stored { attributes, ..Stored::default() };
-        let insert = move |db: &Connection| upload_rows::insert(db, id, &key_text, &name, now, &stored);
-        self.store.db.write("begin upload", key.as_str(), insert).await?;
-        Ok(upload)
+        let insert = move |db: &Connection| -> Result<bool, Fault> {
+            if index::is_deleted(db, id)? {
+                return Ok(false);
+            }
+            upload_rows::insert(db, id, &key_text, &name, now, &stored).map(|()| true)
+        };
+        match self.store.db.write("begin upload", key.as_str(), insert).await? {
+            true => Ok(upload),
+            false => Err(StoreError::NoSuchBucket(self.held.info.name.to_string())),
+        }
     }
 
     pub(super) async fn take_part(
@@ -224,9 +232,12 @@ impl Bucket {
         };
         let row = self.store.blocking.run("complete upload", &key, join).await??;
         let (id, key_text, name) = (self.held.id, key.to_string(), upload.0.clone());
-        let info = self
-            .commit("complete upload", row, move |db| upload_rows::delete(db, id, &key_text, &name).map(drop))
-            .await?;
+        let end_upload = move |db: &Connection| -> Result<StoreResult<()>, Fault> {
+            // Aborted while its parts were being joined: that was answered, so no object may come of it.
+            let ended = upload_rows::delete(db, id, &key_text, &name)?;
+            Ok(if ended { Ok(()) } else { Err(StoreError::NoSuchUpload(name)) })
+        };
+        let info = self.commit("complete upload", row, end_upload).await?;
         self.remove_parts(&key, &upload).await;
         drop(lock);
         Ok(info)

@@ -81,7 +81,7 @@ impl Bucket {
             Ok(store.land("put object", &tree, temp, &place.names, row)?)
         };
         let row = self.store.blocking.run("put object", object, land).await??;
-        let info = self.commit("put object", row, |_| Ok(())).await?;
+        let info = self.commit("put object", row, |_| Ok(Ok(()))).await?;
         drop(lock);
         Ok(info)
     }
@@ -119,30 +119,42 @@ impl Bucket {
         }
     }
 
-    /// Makes a version that has landed the current one, and tells of it. `also` runs in the same transaction.
+    /// Makes a version that has landed the current one, and tells of it. `also` runs in the same transaction, and may refuse.
+    /// Refused, there too because the bucket was deleted meanwhile ([`StoreError::NoSuchBucket`]): nothing is left, no file,
+    /// no row, no event.
     pub(super) async fn commit(
         &self,
         attempted: &'static str,
         row: Row,
-        also: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
+        also: impl FnOnce(&Connection) -> Result<StoreResult<()>, Fault> + Send + 'static,
     ) -> StoreResult<ObjectInfo> {
         let (info, path) = (row.info(), row.data_path());
         let (id, role, name) = (self.held.id, self.held.info.role, self.held.info.name.to_string());
-        let commit = move |db: &Connection| -> Result<Vec<Freed>, Fault> {
-            also(db)?;
+        let commit = move |db: &Connection| -> Result<StoreResult<Vec<Freed>>, Fault> {
+            if role == Role::Source && index::is_deleted(db, id)? {
+                return Ok(Err(StoreError::NoSuchBucket(name)));
+            }
+            if let Err(refused) = also(db)? {
+                return Ok(Err(refused));
+            }
             match role {
-                Role::Source => make_current(db, id, &name, row),
-                Role::Destination => index::put(db, id, &row).map(|()| Vec::new()),
+                Role::Source => make_current(db, id, &name, row).map(Ok),
+                Role::Destination => index::put(db, id, &row).map(|()| Ok(Vec::new())),
             }
         };
-        let freed = match self.store.db.write(attempted, info.key.as_str(), commit).await {
+        let committed = self.store.db.write(attempted, info.key.as_str(), commit).await;
+        let freed = match committed.map_err(StoreError::Port).flatten() {
             Ok(freed) => freed,
             Err(error) => {
-                // Only then is it certain that no row came to be: the version's file has no use.
-                if error.kind == ErrorKind::NoSpace && role == Role::Source {
+                // Of other failures it is not certain that no row came to be: only of these the version's file has no use.
+                let no_row = match &error {
+                    StoreError::Port(error) => error.kind == ErrorKind::NoSpace,
+                    _ => true,
+                };
+                if no_row && role == Role::Source {
                     self.store.remove_files(&self.held, vec![path]).await?.into_iter().collect::<PortResult<()>>()?;
                 }
-                return Err(error.into());
+                return Err(error);
             }
         };
         self.store.at(Step::Committed, &info.key)?;
@@ -159,7 +171,7 @@ impl Bucket {
         let on_its_way = self.held.index_soon().await;
         let this = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = this.commit("copy object", row, |_| Ok(())).await {
+            if let Err(error) = this.commit("copy object", row, |_| Ok(Ok(()))).await {
                 tracing::warn!(%error, "a copy's index row was not written: listings lack it until the next reindex");
             }
             drop((on_its_way, lock));

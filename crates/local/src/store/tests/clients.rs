@@ -1,8 +1,6 @@
 //! What clients do: write, read, list, copy, delete, tag; and what they may not.
 
-use super::super::{
-    BodyCheck, BodyDigest, BucketName, CopyAttributes, CopySpec, ListEntry, ListFrom, ListRequest, Mismatch,
-};
+use super::super::{BodyCheck, BodyDigest, CopyAttributes, CopySpec, ListEntry, ListFrom, ListRequest, Mismatch};
 use super::*;
 use futures_util::{StreamExt, stream};
 use lifecycle::event::Happened;
@@ -138,7 +136,7 @@ async fn clients_never_write_a_destination() {
     assert!(world.store.purger(&name("source")).is_err(), "nothing purges a source");
 }
 
-fn copy_spec(from: &str, to: &str) -> CopySpec {
+pub(super) fn copy_spec(from: &str, to: &str) -> CopySpec {
     CopySpec {
         from: key(from),
         version: None,
@@ -291,28 +289,6 @@ async fn tags_are_replaced_without_an_event() {
     assert_eq!(world.waiting().await, 1);
     let missing = world.source.set_tags(&key("b"), tags).await;
     assert!(matches!(missing, Err(StoreError::NoSuchKey(_))));
-}
-
-#[tokio::test]
-async fn buckets_are_made_once_and_deleted_only_when_empty() {
-    let world = World::new().await;
-    for bad in ["", "ab", "Upper", "-a-", "a..b", "../x", "a_b", &"x".repeat(64)] {
-        assert!(BucketName::new(bad).is_err(), "{bad}");
-    }
-    let again = world.store.create_bucket(spec("source", Role::Source)).await;
-    assert!(matches!(again.map(drop), Err(StoreError::BucketExists(_))));
-    let first = put(&world.source, "a", "1").await;
-    assert!(matches!(world.store.delete_bucket(&name("source")).await, Err(StoreError::BucketNotEmpty(_))));
-    delete(&world.source, "a").await;
-    world.store.delete_bucket(&name("source")).await.unwrap();
-    assert!(matches!(world.store.bucket("source").map(drop), Err(StoreError::NoSuchBucket(_))));
-    let reader = world.store.reader(&name("source")).unwrap();
-    assert!(reader.head(&key("a"), Some(&first)).await.unwrap().is_some(), "its event is not done");
-    let back = world.store.create_bucket(spec("source", Role::Source)).await.unwrap();
-    put(&back, "a", "2").await;
-    assert_eq!(world.store.buckets().len(), 2);
-    let shared = BucketSpec { name: name("other"), role: Role::Source, root: Some(back.info().root.clone()) };
-    assert!(world.store.create_bucket(shared).await.is_err(), "two buckets never share a folder");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Tests of the bucket store: what it promises, and what each kind of crash and bad input leaves.
 
+mod buckets;
 mod clients;
 mod conformance;
 mod crash;

@@ -5,12 +5,12 @@ use super::*;
 
 const MIB: usize = 1024 * 1024;
 
-async fn part(world: &World, upload: &UploadId, number: u32, bytes: Vec<u8>) -> CompletePart {
+pub(super) async fn part(world: &World, upload: &UploadId, number: u32, bytes: Vec<u8>) -> CompletePart {
     let info = world.source.put_part(&key("a"), upload, number, None, body(bytes.into())).await.unwrap();
     CompletePart { number, etag: info.etag }
 }
 
-async fn complete(world: &World, upload: &UploadId, parts: &[CompletePart]) -> StoreResult<()> {
+pub(super) async fn complete(world: &World, upload: &UploadId, parts: &[CompletePart]) -> StoreResult<()> {
     let expected = CompleteExpectation::default();
     world.source.complete_upload(&key("a"), upload, parts, Onto::Anything, expected).await.map(drop)
 }
