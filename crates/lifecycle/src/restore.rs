@@ -3,6 +3,7 @@
 use crate::ids::CopyKey;
 use crate::row::{self, CopyRow, CopyState, Reason};
 use crate::time::UnixMs;
+use std::cmp::Reverse;
 
 /// What the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,11 @@ pub fn select<'a>(rows: &'a [CopyRow], wanted: &Wanted) -> Selection<'a> {
         Wanted::Copy(copy_key) => found.retain(|row| row.copy_key == *copy_key),
         Wanted::At(t) => {
             found.retain(|row| has_bytes(row) && row.created_at <= *t);
+            // The order of a copy that was undeleted later lies above all others, whatever stood where at `t`: then only
+            // the times of creation, which it keeps, tell the places. The sort is stable: of one time, by order.
+            if found.iter().any(|row| row.undeleted_at().is_some_and(|undeleted_at| *t < undeleted_at)) {
+                found.sort_by_key(|row| Reverse(row.created_at));
+            }
             // A stable sort: witnesses of that time first, the others, newest first, only where nothing better is left.
             found.sort_by_key(|row| is_later_witness(row, *t));
             if let Some(removed_at) = found.first().and_then(|row| absent_at(row, *t)) {
@@ -192,6 +198,21 @@ mod tests {
             assert_eq!(at(&rows, t), copy, "at {t}");
         }
         assert_eq!(at(&again, 39), "b again", "with the first copies gone, the second still have the content");
+    }
+
+    #[test]
+    fn what_was_undeleted_later_does_not_stand_before_what_was_current() {
+        let (a, b) = (removed(row("a", 1), 40), removed(row("b", 2), 40));
+        let order = |n: u8| (0..n).fold(Order::from_sequencer("05").expect("hex"), |order, _| order.next_sub());
+        // The newest one's undeleted copy has gone already, as the twin of what was put back to the source at 61.
+        let (a_again, back) =
+            (brought_back(&a, "a again", order(1), 60), CopyRow { created_at: UnixMs(61), ..row("b back", 7) });
+        let rows = [a, b, a_again, back];
+        for (t, copies) in
+            [(15, ["a", "a again"]), (20, ["b"; 2]), (39, ["b"; 2]), (50, ["removed at 40"; 2]), (61, ["b back"; 2])]
+        {
+            assert!(copies.contains(&at(&rows, t).as_str()), "at {t}: {}", at(&rows, t));
+        }
     }
 
     #[test]
