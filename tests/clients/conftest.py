@@ -3,6 +3,8 @@
 AFTERIMAGE_BIN is the binary `afterimage`, or the example `endpoint`; AFTERIMAGE_CLIENTS the folder of the client programs.
 """
 
+import contextlib
+import json
 import os
 import re
 import select
@@ -17,6 +19,8 @@ import botocore.config
 import pytest
 
 START_SECONDS = 60
+# How often a condition is looked at before the test gives up; each look is a command, some 20 ms.
+LOOKS = 3_000
 
 # Keys that every client is given. S3 allows any UTF-8; each client has a few that it cannot say, noted in its test.
 ODD_KEYS = [
@@ -68,6 +72,20 @@ class Endpoint:
             config=botocore.config.Config(retries={"total_max_attempts": 1}, **config),
         )
 
+    def afterimage(self, *words):
+        """What one of our own commands answers."""
+        line = [os.environ["AFTERIMAGE_BIN"], "--data-dir", str(self.folder / "data"), *words, "--json"]
+        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def settled(self):
+        """Waits until no event waits; each look is a command."""
+        for _ in range(LOOKS):
+            if self.afterimage("status")["queue"]["waiting"] == 0:
+                return
+        raise AssertionError("events wait for ever")
+
     def run(self, program, *arguments, ok=True, stdin=None):
         """Runs a client program; its output."""
         tool = Path(os.environ.get("AFTERIMAGE_CLIENTS", "")) / program
@@ -85,37 +103,53 @@ class Endpoint:
         return said
 
 
-def command(folder):
+def rclone(endpoint, *arguments, ok=True):
+    """Runs rclone; `remote:` in its arguments is the endpoint."""
+    remote = f":s3,provider=Other,env_auth=true,region=us-east-1,endpoint='{endpoint.url}'"
+    arguments = [argument.replace("remote:", f"{remote}:") for argument in arguments]
+    plain = ("--config", "/dev/null", "--retries", "1", "--low-level-retries", "1", "--no-unicode-normalization")
+    return endpoint.run("rclone", *plain, *arguments, ok=ok)
+
+
+def command(folder, *arguments):
     binary = Path(os.environ["AFTERIMAGE_BIN"])
     if binary.name == "endpoint":
         return [str(binary), str(folder)]
-    return [str(binary), "--data-dir", str(folder), "serve", "--listen", "127.0.0.1:0"]
+    return [str(binary), "--data-dir", str(folder), *arguments, "serve", "--listen", "127.0.0.1:0"]
 
 
-def read_exports(process, log):
-    """Reads the lines `export NAME=VALUE …` up to the endpoint's address; what was printed is in the log."""
-    exports, text, deadline = {}, b"", time.monotonic() + START_SECONDS
-    while "AWS_ENDPOINT_URL" not in exports:
+def exports_in(text):
+    """What the lines `export NAME=VALUE …` set."""
+    lines = [line for line in text.splitlines() if line.strip().startswith("export ")]
+    return dict(pair for line in lines for pair in re.findall(r"(AWS_\w+)=(\S+)", line))
+
+
+def read_until(process, wanted, log):
+    """Reads what the process prints until it has printed what is wanted."""
+    text, deadline = b"", time.monotonic() + START_SECONDS
+    while wanted not in text:
         ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
         piece = os.read(process.stdout.fileno(), 65536) if ready else b""
         assert piece, f"the binary did not start:\n{text.decode()}\n{log.read_text()}"
         text += piece
-        # Only whole lines: the last may still be on its way.
-        for line in text.decode(errors="replace").split("\n")[:-1]:
-            if line.strip().startswith("export "):
-                exports.update(re.findall(r"(AWS_\w+)=(\S+)", line))
-    return exports
+    return text.decode()
 
 
-@pytest.fixture(scope="session")
-def endpoint(tmp_path_factory):
-    """One endpoint for all tests."""
-    folder = tmp_path_factory.mktemp("afterimage")
+@contextlib.contextmanager
+def serving(folder, *arguments):
+    """The daemon on a folder of its own and a free port, stopped as Ctrl-C does."""
     log = folder / "stderr.txt"
+    data = folder / "data"
     with log.open("wb") as errors:
-        process = subprocess.Popen(command(folder / "data"), cwd=folder, stdout=subprocess.PIPE, stderr=errors)
+        process = subprocess.Popen(command(data, *arguments), cwd=folder, stdout=subprocess.PIPE, stderr=errors)
     try:
-        yield Endpoint(process, read_exports(process, log), folder)
+        if Path(os.environ["AFTERIMAGE_BIN"]).name == "endpoint":
+            exports = exports_in(read_until(process, b"AWS_ENDPOINT_URL=", log))
+        else:
+            read_until(process, b"ready (", log)
+            show = [os.environ["AFTERIMAGE_BIN"], "--data-dir", str(data), "credentials", "show"]
+            exports = exports_in(subprocess.run(show, capture_output=True, text=True, check=True).stdout)
+        yield Endpoint(process, exports, folder)
         assert process.poll() is None, f"the binary ended:\n{log.read_text()}"
         process.send_signal(signal.SIGINT)
         assert process.wait(START_SECONDS) == 0, log.read_text()
@@ -125,6 +159,13 @@ def endpoint(tmp_path_factory):
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory):
+    """One endpoint for all tests that need no other."""
+    with serving(tmp_path_factory.mktemp("afterimage")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

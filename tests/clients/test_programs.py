@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from conftest import ODD_KEYS
+from conftest import ODD_KEYS, rclone
 
 MIB = 1024 * 1024
 
@@ -88,13 +88,6 @@ def test_s5cmd_odd_names(endpoint, s3, bucket, tmp_path, key):
 
 
 # rclone
-
-
-def rclone(endpoint, *arguments, ok=True):
-    remote = f":s3,provider=Other,env_auth=true,region=us-east-1,endpoint='{endpoint.url}'"
-    arguments = [argument.replace("remote:", f"{remote}:") for argument in arguments]
-    plain = ("--config", "/dev/null", "--retries", "1", "--low-level-retries", "1", "--no-unicode-normalization")
-    return endpoint.run("rclone", *plain, *arguments, ok=ok)
 
 
 def test_rclone_syncs_odd_names_and_finds_nothing_more_to_do(endpoint, s3, bucket, tmp_path):
