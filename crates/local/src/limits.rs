@@ -28,6 +28,8 @@ pub const BUSY_WAIT_MS: u32 = 10_000;
 pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
 /// Entries or keys that one page of the catalog has at most.
 pub const INDEX_PAGE_MAX: usize = 10_000;
+/// Events that are handed out, or whose answer could not be noted down, from which on no more are handed out.
+pub const HAND_MAX: usize = 16_384;
 /// How long an event waits whose answer could not be noted down (the disk is full), before it is delivered again.
 pub const UNANSWERED_WAIT: SpanMs = SpanMs::seconds(5);
 /// Bytes from which the journal begins a new segment.

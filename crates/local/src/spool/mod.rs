@@ -3,15 +3,20 @@
 //! Place: a write to a source puts its event in the transaction of its object row (`insert`); the driver takes events
 //! through [`EventQueue`]. Laws: I8 (in the spool until done), I10, V7.
 //!
-//! What was handed out is remembered in memory only: a crash hands everything out again that was not done. `done` is one
+//! What waits for its time stands in the table alone, found by an index over the times, so that memory does not grow with
+//! what waits (I10). What was handed out is remembered in memory only, and so, for a while, is what failed while the answer
+//! could not be noted; both together are limited. A crash hands everything out again that was not done. `done` is one
 //! transaction for a whole batch; bytes of superseded versions that only waited for it are deleted after it. A crash between
 //! leaves versions that nobody waits for, which the next opening deletes.
 
 mod rows;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use rows::{insert, pending};
 
-use crate::limits::UNANSWERED_WAIT;
+use crate::limits::{HAND_MAX, UNANSWERED_WAIT};
 use crate::sqlite::error_map::Fault;
 use crate::sqlite::open::Database;
 use crate::store::reclaim::{Freed, Reclaimer};
@@ -21,8 +26,8 @@ use engine::ports::clock::Clock;
 use engine::ports::events::{Backlog, DeadLetter, DeadLetters, Delivery, EventQueue, Receipt};
 use lifecycle::event::ObjectEvent;
 use lifecycle::time::UnixMs;
-use rows::Waiting;
-use std::collections::{BTreeSet, HashMap};
+use rows::{Look, Looked, Waiting};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -39,15 +44,29 @@ pub struct Spool {
     receiving: tokio::sync::Mutex<()>,
 }
 
-/// What was handed out and what waits, by number of the event.
+/// What the table does not know, by number of the event.
 #[derive(Default)]
 struct Hand {
-    /// Events up to this number were seen.
+    /// New events up to this number were handed out.
     seen: i64,
     /// Attempts of the events that were handed out.
     out: HashMap<i64, u32>,
-    /// Events seen that wait: not before then.
-    later: BTreeSet<(i64, i64)>,
+    /// Events whose answer could not be noted down: not before then, whatever the table says.
+    unnoted: HashMap<i64, i64>,
+    /// It was too full to hand out more: whoever makes room says so.
+    full: bool,
+    /// Whose turn it is to have the odd place of a batch: those that waited, or new ones.
+    waited_first: bool,
+}
+
+impl Hand {
+    fn holds(&self, id: i64) -> bool {
+        self.out.contains_key(&id) || self.unnoted.contains_key(&id)
+    }
+
+    fn len(&self) -> usize {
+        self.out.len() + self.unnoted.len()
+    }
 }
 
 impl Spool {
@@ -87,49 +106,79 @@ impl Spool {
     }
 
     /// One look at what may be delivered now. `Err`: nothing; the time of the next that waits.
+    ///
+    /// Half of a batch is for those that have waited and half for new ones, as far as there are any: neither an outage's
+    /// many retries nor a flood of puts keeps the others from their turn.
     async fn take(&self, limit: usize) -> PortResult<Result<Vec<Delivery>, Option<i64>>> {
         let now = self.clock.now().0;
-        let (seen, due): (i64, HashMap<i64, i64>) = {
-            let hand = self.hand();
-            let due = hand.later.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(at, id)| (*id, *at));
-            (hand.seen, due.collect())
+        let look = {
+            let mut hand = self.hand();
+            hand.full = hand.len() >= HAND_MAX;
+            let room = if hand.full { 0 } else { limit };
+            // Those that are out, or not noted, stand in the table too, and are passed over.
+            Look { now, seen: hand.seen, new: room, due: if hand.full { 0 } else { room + hand.len() } }
         };
-        let ids: Vec<i64> = due.keys().copied().collect();
-        let found = self.db.read("read events", "spool", move |db| rows::read(db, &ids, seen, limit)).await?;
+        let looked = self.db.read("read events", "spool", move |db| rows::look(db, look)).await?;
+        let Looked { due, next, new, all_seen } = looked;
+        let due = self.choose(due, now, limit, new.len());
+        let waited = match due.is_empty() {
+            true => Vec::new(),
+            // Only now: one that was answered between the two looks has no row any more, or another time.
+            false => self.db.read("read events", "spool", move |db| rows::read(db, &due)).await?,
+        };
         // No await from here on: what is noted as handed out is handed out.
         let mut hand = self.hand();
-        let mut deliveries = Vec::with_capacity(found.len());
-        for Waiting { id, attempts, not_before, bucket, event } in found {
-            if id > hand.seen {
-                hand.seen = id;
-                if not_before > now {
-                    hand.later.insert((not_before, id));
-                    continue;
-                }
-            } else if !due.get(&id).is_some_and(|at| hand.later.contains(&(*at, id))) {
-                continue; // Another look was faster.
+        let mut deliveries = Vec::with_capacity(limit.min(waited.len() + new.len()));
+        for waiting in waited {
+            if hand.unnoted.remove(&waiting.id).is_some() || waiting.not_before <= now {
+                deliveries.push(hand_out(&mut hand, waiting));
             }
-            hand.out.insert(id, attempts + 1);
-            deliveries.push(Delivery { receipt: Receipt(id.to_string()), attempts: attempts + 1, bucket, event });
         }
-        // One that was due and has no row any more must not be asked for again and again.
-        for (id, at) in due {
-            hand.later.remove(&(at, id));
+        let room = limit - deliveries.len();
+        hand.seen = all_seen.filter(|_| new.len() <= room).unwrap_or(hand.seen).max(hand.seen);
+        for waiting in new.into_iter().take(room) {
+            hand.seen = hand.seen.max(waiting.id);
+            deliveries.push(hand_out(&mut hand, waiting));
         }
         if deliveries.is_empty() {
-            return Ok(Err(hand.later.first().map(|(at, _)| *at)));
+            let unnoted = hand.unnoted.values().min().copied();
+            return Ok(Err(next.filter(|_| !hand.full).into_iter().chain(unnoted).min()));
         }
         Ok(Ok(deliveries))
     }
 
-    /// One that was out is handed out again, not before then, whether or not the database could note it down.
-    fn deliver_later(&self, id: i64, not_before: UnixMs) {
+    /// Which of those whose time has come are delivered: of the table's, as they stand there, and of those that could not
+    /// be noted down.
+    fn choose(&self, due: Vec<i64>, now: i64, limit: usize, new: usize) -> Vec<i64> {
+        let mut hand = self.hand();
+        hand.waited_first = !hand.waited_first;
+        let half = if hand.waited_first { limit.div_ceil(2) } else { limit / 2 };
+        let places = half.max(limit.saturating_sub(new));
+        let unnoted = hand.unnoted.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id);
+        let noted = due.into_iter().filter(|id| !hand.holds(*id));
+        unnoted.chain(noted).take(places).collect()
+    }
+
+    /// One that was out and whose answer could not be noted down: it is handed out again a little later.
+    fn not_noted(&self, id: i64) {
+        let at = self.clock.now().plus(UNANSWERED_WAIT).0;
         let mut hand = self.hand();
         if hand.out.remove(&id).is_some() {
-            hand.later.insert((not_before.0, id));
+            hand.unnoted.insert(id, at);
         }
         drop(hand);
         self.news.notify_one();
+    }
+
+    /// These are out no more; wakes up who waits for the room.
+    fn taken_back(&self, ids: &[i64]) {
+        let mut hand = self.hand();
+        for id in ids {
+            hand.out.remove(id);
+        }
+        if std::mem::take(&mut hand.full) {
+            self.news.notify_one();
+        }
     }
 
     /// The numbers behind receipts that are still out.
@@ -151,6 +200,13 @@ impl Spool {
         self.reclaimer.hand_over(freed);
         Ok(gone)
     }
+}
+
+/// Notes one as handed out, and makes its delivery.
+fn hand_out(hand: &mut Hand, waiting: Waiting) -> Delivery {
+    let Waiting { id, attempts, bucket, event, .. } = waiting;
+    hand.out.insert(id, attempts + 1);
+    Delivery { receipt: Receipt(id.to_string()), attempts: attempts + 1, bucket, event }
 }
 
 #[async_trait]
@@ -183,16 +239,12 @@ impl EventQueue for Spool {
         let gone = match self.forget(ids.clone(), rows::From::Spool).await {
             Ok(gone) => gone,
             Err(error) => {
-                let not_before = self.clock.now().plus(UNANSWERED_WAIT);
-                ids.into_iter().for_each(|id| self.deliver_later(id, not_before));
+                ids.into_iter().for_each(|id| self.not_noted(id));
                 return Err(error);
             }
         };
         self.waiting.fetch_sub(i64::try_from(gone).unwrap_or(i64::MAX), Ordering::Relaxed);
-        let mut hand = self.hand();
-        for id in ids {
-            hand.out.remove(&id);
-        }
+        self.taken_back(&ids);
         Ok(())
     }
 
@@ -200,10 +252,13 @@ impl EventQueue for Spool {
         for (id, attempts) in self.returned(std::slice::from_ref(receipt))? {
             let why = why.to_owned();
             let put_back = move |db: &rusqlite::Connection| rows::again(db, id, attempts, not_before, &why);
-            let noted = self.db.write("put event back", &receipt.0, put_back).await;
-            self.deliver_later(id, not_before); // also when it could not be noted: the disk may be full
-            noted?;
+            if let Err(error) = self.db.write("put event back", &receipt.0, put_back).await {
+                self.not_noted(id); // the disk may be full
+                return Err(error);
+            }
+            self.taken_back(&[id]);
         }
+        // Its time may come before all others'.
         self.news.notify_one();
         Ok(())
     }
@@ -213,11 +268,11 @@ impl EventQueue for Spool {
             let (why, died_at) = (why.to_owned(), self.clock.now());
             let bury = move |db: &rusqlite::Connection| rows::bury(db, id, attempts, &why, died_at);
             if let Err(error) = self.db.write("give event up", &receipt.0, bury).await {
-                self.deliver_later(id, self.clock.now().plus(UNANSWERED_WAIT));
+                self.not_noted(id);
                 return Err(error);
             }
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.hand().out.remove(&id);
+            self.taken_back(&[id]);
         }
         Ok(())
     }
@@ -239,15 +294,6 @@ impl DeadLetters for Spool {
         let ids: Vec<i64> = ids.iter().filter_map(|id| i64::try_from(*id).ok()).collect();
         let back = self.db.write("redrive dead letters", "spool", move |db| rows::redrive(db, &ids)).await?;
         self.waiting.fetch_add(i64::try_from(back.len()).unwrap_or(i64::MAX), Ordering::Relaxed);
-        {
-            let mut hand = self.hand();
-            for id in &back {
-                // One not seen yet since the start is found by its number.
-                if *id <= hand.seen {
-                    hand.later.insert((0, *id));
-                }
-            }
-        }
         self.news.notify_one();
         Ok(back.len() as u64)
     }

@@ -27,6 +27,9 @@ pub(super) enum From {
     Dead,
 }
 
+/// The earliest time that an event can be put back to; 0 says that it never was.
+const AT_ONCE: i64 = 1;
+
 /// The columns of an event in the order that [`read_event`] expects.
 macro_rules! columns {
     () => {
@@ -73,25 +76,69 @@ pub(super) fn oldest_and_dead(db: &Connection) -> Result<(Option<i64>, u64), Fau
     Ok((oldest, dead))
 }
 
-/// These events, and as many of those after `seen` as the limit leaves room for; in order of their numbers.
-pub(super) fn read(db: &Connection, due: &[i64], seen: i64, limit: usize) -> Result<Vec<Waiting>, Fault> {
-    const ONE: &str = concat!("SELECT ", columns!(), ", not_before FROM spool WHERE id = ?1");
-    const NEXT: &str = concat!("SELECT ", columns!(), ", not_before FROM spool WHERE id > ?1 ORDER BY id LIMIT ?2");
-    let mut found = Vec::new();
-    for id in due {
-        let mut statement = db.prepare_cached(ONE)?;
+/// What a look at the spool is for.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// The time.
+    pub(super) now: i64,
+    /// New events have greater numbers.
+    pub(super) seen: i64,
+    /// New events wanted at most.
+    pub(super) new: usize,
+    /// Events wanted at most that have waited.
+    pub(super) due: usize,
+}
+
+/// What a look found.
+pub(super) struct Looked {
+    /// Those whose time has come, the longest due first.
+    pub(super) due: Vec<i64>,
+    /// When the next one's time comes.
+    pub(super) next: Option<i64>,
+    /// Those that were never put back, by number.
+    pub(super) new: Vec<Waiting>,
+    /// There are no more new ones up to this number.
+    pub(super) all_seen: Option<i64>,
+}
+
+/// Looks at what there is. An event either was never put back, and then is found by its number, or is found by its time.
+pub(super) fn look(db: &Connection, look: Look) -> Result<Looked, Fault> {
+    const DUE: &str = "SELECT id FROM spool WHERE not_before > 0 AND not_before <= ?1 ORDER BY not_before, id LIMIT ?2";
+    const LATER: &str = "SELECT min(not_before) FROM spool WHERE not_before > 0 AND not_before > ?1";
+    const NEW: &str =
+        concat!("SELECT ", columns!(), ", not_before FROM spool WHERE id > ?1 AND not_before = 0 ORDER BY id LIMIT ?2");
+    let mut due = db.prepare_cached(DUE)?;
+    let due = due.query_map(params![look.now, limit(look.due)], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let next = db.prepare_cached(LATER)?.query_row([look.now], |row| row.get(0))?;
+    let mut statement = db.prepare_cached(NEW)?;
+    let mut rows = statement.query(params![look.seen, limit(look.new)])?;
+    let mut new = Vec::new();
+    while let Some(row) = rows.next()? {
+        new.push(read_waiting(row)?);
+    }
+    let all_seen = match new.len() < look.new {
+        true => db.prepare_cached("SELECT max(id) FROM spool")?.query_row([], |row| row.get(0))?,
+        false => None,
+    };
+    Ok(Looked { due, next, new, all_seen })
+}
+
+fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// These events, as far as they are there, in order of their numbers.
+pub(super) fn read(db: &Connection, ids: &[i64]) -> Result<Vec<Waiting>, Fault> {
+    const SQL: &str = concat!("SELECT ", columns!(), ", not_before FROM spool WHERE id = ?1");
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        let mut statement = db.prepare_cached(SQL)?;
         let mut rows = statement.query([id])?;
         if let Some(row) = rows.next()? {
             found.push(read_waiting(row)?);
         }
     }
     found.sort_by_key(|waiting| waiting.id);
-    let room = i64::try_from(limit.saturating_sub(due.len())).unwrap_or(i64::MAX);
-    let mut statement = db.prepare_cached(NEXT)?;
-    let mut rows = statement.query([seen, room])?;
-    while let Some(row) = rows.next()? {
-        found.push(read_waiting(row)?);
-    }
     Ok(found)
 }
 
@@ -111,9 +158,10 @@ pub(super) fn forget(db: &Connection, ids: &[i64], from: From) -> Result<(u64, V
     Ok((gone, freed))
 }
 
+/// Puts an event back until then. Whatever the clock says, one that was put back is found by its time.
 pub(super) fn again(db: &Connection, id: i64, attempts: u32, not_before: UnixMs, why: &str) -> Result<(), Fault> {
     const SQL: &str = "UPDATE spool SET attempts = ?2, not_before = ?3, why = ?4 WHERE id = ?1";
-    db.prepare_cached(SQL)?.execute(params![id, attempts, not_before.0, why])?;
+    db.prepare_cached(SQL)?.execute(params![id, attempts, not_before.0.max(AT_ONCE), why])?;
     Ok(())
 }
 
@@ -129,11 +177,11 @@ pub(super) fn bury(db: &Connection, id: i64, attempts: u32, why: &str, died_at: 
 /// Puts dead letters back; those that were there.
 pub(super) fn redrive(db: &Connection, ids: &[i64]) -> Result<Vec<i64>, Fault> {
     // The same number again: versions that wait for the event know it by that.
-    const SQL: &str = "INSERT INTO spool (id, bucket, key, time, position, what, version_id, etag, size) \
-                       SELECT id, bucket, key, time, position, what, version_id, etag, size FROM dead WHERE id = ?1";
+    const SQL: &str = "INSERT INTO spool (id, bucket, key, time, position, what, version_id, etag, size, not_before) \
+                       SELECT id, bucket, key, time, position, what, version_id, etag, size, ?2 FROM dead WHERE id = ?1";
     let mut back = Vec::new();
     for id in ids {
-        if db.prepare_cached(SQL)?.execute([id])? > 0 {
+        if db.prepare_cached(SQL)?.execute([*id, AT_ONCE])? > 0 {
             db.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([id])?;
             back.push(*id);
         }
@@ -143,9 +191,8 @@ pub(super) fn redrive(db: &Connection, ids: &[i64]) -> Result<Vec<i64>, Fault> {
 
 pub(super) fn dead(db: &Connection, after: u64, limit: usize) -> Result<Vec<DeadLetter>, Fault> {
     const SQL: &str = concat!("SELECT ", columns!(), ", why, died_at FROM dead WHERE id > ?1 ORDER BY id LIMIT ?2");
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(SQL)?;
-    let mut rows = statement.query(params![after, limit])?;
+    let mut rows = statement.query(params![after, self::limit(limit)])?;
     let mut letters = Vec::new();
     while let Some(row) = rows.next()? {
         letters.push(DeadLetter {

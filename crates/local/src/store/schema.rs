@@ -9,7 +9,7 @@ use crate::sqlite::open::Schema;
 pub(super) static SCHEMA: Schema = Schema {
     what: "state",
     application_id: 0x4146_5354, // "AFST"
-    migrations: &[FIRST],
+    migrations: &[FIRST, SPOOL_BY_TIME],
     remedy: "move it away and start again: the buckets' folders are read anew, then run `afterimage reconcile`",
 };
 
@@ -106,3 +106,6 @@ CREATE TABLE dead (
   died_at INTEGER NOT NULL
 );
 ";
+
+/// Events that were put back are found by their time. Partial, so that a put costs nothing more: few events fail.
+const SPOOL_BY_TIME: &str = "CREATE INDEX spool_by_time ON spool (not_before) WHERE not_before > 0;";
