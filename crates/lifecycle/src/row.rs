@@ -169,6 +169,24 @@ pub struct Tombstone {
     pub time: UnixMs,
     /// When it was noted here: what the breaker counts.
     pub noted_at: UnixMs,
+    /// Only a look has seen the removal: its order is a lower bound. Versions above it may have been removed with it, so
+    /// that none of them counts as there without a look (V5).
+    pub floating: bool,
+}
+
+impl Tombstone {
+    /// What remains of two that were noted of one key, `None`: the one that is there. The newer removal stands; that only
+    /// a look has seen one of them is never forgotten with the older one.
+    pub fn replaces(&self, there: Option<&Tombstone>) -> Option<Tombstone> {
+        let Some(there) = there else { return Some(*self) };
+        let news = match self.order.partial_cmp(&there.order) {
+            Some(Ordering::Less) => false,
+            Some(Ordering::Equal) => self.floating && !there.floating,
+            Some(Ordering::Greater) => true,
+            None => return Some(*self),
+        };
+        news.then_some(Tombstone { floating: self.floating || there.floating, ..*self })
+    }
 }
 
 /// All that the catalog holds of one key, read with strong consistency.
@@ -261,7 +279,7 @@ mod tests {
     fn rows_of_another_basis_float_at_the_bottom_and_their_tombstone_says_nothing() {
         let order = |hex| Order::from_sequencer(hex).expect("hex");
         let time = Order::from_time(UnixMs(9));
-        let removed = |order| Tombstone { order, time: UnixMs(9), noted_at: UnixMs(9) };
+        let removed = |order| Tombstone { order, time: UnixMs(9), noted_at: UnixMs(9), floating: false };
         let mixed = Partition { rows: vec![row("a", order("5")), row("b", time)], tombstone: Some(removed(time)) };
 
         let seen = mixed.clone().in_basis(Basis::Sequencer);

@@ -26,18 +26,26 @@ pub struct Ask {
     pub event_time: Option<UnixMs>,
     /// An event without an order that could be used asks: only what the look finds tells of it, and that must last.
     pub unordered: bool,
+    /// And events before it, which have their orders, may still come: that the key is gone is noted even where nothing is
+    /// known of it.
+    pub before_others: bool,
 }
 
 impl Ask {
     /// Settle by the facts in the catalog; look only where they do not decide.
-    pub const BY_FACTS: Ask = Ask { force: false, event_order: None, event_time: None, unordered: false };
+    pub const BY_FACTS: Ask =
+        Ask { force: false, event_order: None, event_time: None, unordered: false, before_others: false };
     /// Settle with a look.
     pub const BY_LOOK: Ask = Ask { force: true, ..Ask::BY_FACTS };
 
     /// Settle with a look, for an event that leaves no fact of its own.
     pub fn for_event(order: Option<Order>, time: UnixMs) -> Ask {
-        Ask { force: true, event_order: order, event_time: Some(time), unordered: order.is_none() }
+        let unordered = order.is_none();
+        Ask { force: true, event_order: order, event_time: Some(time), unordered, before_others: unordered }
     }
+
+    /// Settle with a look, for an event so old that no older one is listened to either.
+    pub const FOR_OLD_EVENT: Ask = Ask { unordered: true, ..Ask::BY_LOOK };
 
     /// One ask that covers both.
     pub fn and(self, other: Ask) -> Ask {
@@ -46,7 +54,12 @@ impl Ask {
             (Some(_), _) => self,
             (None, _) => other,
         };
-        Ask { force: self.force || other.force, unordered: self.unordered || other.unordered, ..later }
+        Ask {
+            force: self.force || other.force,
+            unordered: self.unordered || other.unordered,
+            before_others: self.before_others || other.before_others,
+            ..later
+        }
     }
 }
 
@@ -121,14 +134,14 @@ pub fn next_step(partition: &Partition, ask: &Ask, look: Option<&Look>, rules: &
     match look {
         None => {
             let judged = judge(partition, None, rules, now);
-            if ask.force || always_looks(rules) || touches_floating(&judged, rules) {
+            if ask.force || always_looks(rules) || touches_floating(&judged, partition.tombstone, rules) {
                 return Step::Look;
             }
             Step::Apply(verdicts(judged))
         }
         Some(Look::Absent) => {
             let event = event_order.map(|order| (order, ask.event_time));
-            match ask.force.then(|| removal_seen(partition, event, rules, now)).flatten() {
+            match ask.force.then(|| removal_seen(partition, event, ask.before_others, rules, now)).flatten() {
                 Some(tombstone) => Step::Bury(tombstone),
                 None => Step::Apply(verdicts(judge(partition, look, rules, now))),
             }
@@ -177,9 +190,13 @@ fn always_looks(rules: &Rules) -> bool {
     rules.basis == Basis::Time && rules.guards.hold(Guard::LookWhenTimeOrdered)
 }
 
-/// Whether a floating row would be changed: disowned, or given another due time.
-fn touches_floating(judged: &[Judged<'_>], rules: &Rules) -> bool {
-    rules.guards.hold(Guard::FloatingLooks) && judged.iter().any(|one| one.row.floating && one.changes())
+/// Whether a floating row would be changed (disowned, or given another due time), or a row would stay that a removal which
+/// only a look has seen may have taken.
+fn touches_floating(judged: &[Judged<'_>], tombstone: Option<Tombstone>, rules: &Rules) -> bool {
+    let lower_bound = tombstone.is_some_and(|tombstone| tombstone.floating);
+    let may_be_gone = |one: &Judged<'_>| lower_bound && one.standing.is_ok() && one.row.undeleted_at().is_none();
+    let is_touched = |one: &Judged<'_>| one.row.floating && one.changes() || may_be_gone(one);
+    rules.guards.hold(Guard::FloatingLooks) && judged.iter().any(is_touched)
 }
 
 /// The removal that a forced look has found, if it is news: nothing is there, so that the key is gone up to the greatest
@@ -188,26 +205,38 @@ fn touches_floating(judged: &[Judged<'_>], rules: &Rules) -> bool {
 /// When it was removed is known only where the event that asked stands for it. Else it was between the creation of what
 /// was there last and now. What `undelete` brought back in between may be what is not put back yet: then the removal is
 /// taken to be the one before that (guard 9).
+///
+/// Where the order is not the event's, it is a lower bound: the tombstone floats. `before_others` asks for that mark at
+/// least, so that a version which was removed before, but whose event comes later, meets it.
 fn removal_seen(
     partition: &Partition,
     event: Option<(Order, Option<UnixMs>)>,
+    before_others: bool,
     rules: &Rules,
     now: UnixMs,
 ) -> Option<Tombstone> {
     let rows = partition.rows.iter().filter(|row| row.undeleted_at().is_none());
     let last = rows.min_by(|a, b| newest_first(a, b));
-    let (order, time) = match (event, last) {
-        (Some((order, time)), last) if last.is_none_or(|last| order >= last.order) => (order, time.unwrap_or(now)),
-        (_, last) => {
-            let last = last?;
+    let (order, time, floating) = match (event, last) {
+        (Some((order, time)), last) if last.is_none_or(|last| order >= last.order) => {
+            (order, time.unwrap_or(now), false)
+        }
+        (_, Some(last)) => {
             let brought_back = partition.rows.iter().filter(|row| row.is_active() && row.order <= last.order);
             let brought_back = brought_back.filter_map(|row| undeleted_at(row, rules));
             let before = brought_back.filter(|undeleted_at| *undeleted_at >= last.created_at).min();
-            (last.order, before.unwrap_or(now))
+            (last.order, before.unwrap_or(now), true)
         }
+        (_, None) => (Order::lowest(rules.basis), now, true),
     };
-    let is_news = partition.tombstone.is_none_or(|buried| order > buried.order);
-    is_news.then_some(Tombstone { order, time: time.min(now), noted_at: now })
+    let seen = Tombstone { order, time: time.min(now), noted_at: now, floating };
+    let known = partition.tombstone;
+    let names_versions = last.is_some() || !floating;
+    if names_versions && known.is_none_or(|known| seen.order > known.order) {
+        return Some(seen);
+    }
+    let mark = known.map_or(seen, |known| Tombstone { noted_at: now, floating: true, ..known });
+    (before_others && known.is_none_or(|known| !known.floating)).then_some(mark)
 }
 
 /// The order of a copy that a look makes: only a lower bound, unless the event that asked stands above all.

@@ -72,7 +72,7 @@ fn sabotage_of_guard_6_a_late_older_event_does_not_prune_what_a_look_copied() {
 fn sabotage_of_guard_9_the_late_event_of_the_removal_does_not_take_back_what_undelete_brought() {
     // Undelete took its order above what was known; the removal that it undid was still on its way, with a higher one.
     let back = CopyRow { origin: Origin::Undelete { at: UnixMs(50) }, ..row("current", seq("1").next_sub()) };
-    let tombstone = Some(Tombstone { order: seq("2"), time: UnixMs(40), noted_at: UnixMs(60) });
+    let tombstone = Some(Tombstone { order: seq("2"), time: UnixMs(40), noted_at: UnixMs(60), floating: false });
     let partition = Partition { rows: vec![back], tombstone };
     assert!(!gives_up_current(&partition, Basis::Sequencer, None));
     assert!(gives_up_current(&partition, Basis::Sequencer, Some(Guard::UndeleteOutlivesOldRemovals)));

@@ -82,7 +82,10 @@ fn rows(rows: Vec<CopyRow>) -> Partition {
 }
 
 fn buried(partition: Partition, order: Order, time: i64) -> Partition {
-    Partition { tombstone: Some(Tombstone { order, time: UnixMs(time), noted_at: UnixMs(time) }), ..partition }
+    Partition {
+        tombstone: Some(Tombstone { order, time: UnixMs(time), noted_at: UnixMs(time), floating: false }),
+        ..partition
+    }
 }
 
 fn present(tag: &str) -> Look {
@@ -198,20 +201,21 @@ fn an_absent_look_disowns_all_but_what_undelete_made() {
 
 #[test]
 fn a_forced_absent_look_buries_first_at_the_greatest_order_but_undeletes() {
-    let tomb = |order| Step::Bury(Tombstone { order, time: NOW, noted_at: NOW });
+    let noted = |order, floating| Step::Bury(Tombstone { order, time: NOW, noted_at: NOW, floating });
+    let (tomb, lower_bound) = (|order| noted(order, false), |order| noted(order, true));
     let partition = rows(vec![row("a", seq(1)), undeleted("u", seq(7), 50), disowned(row("d", seq(2)), Reason::Twin)]);
     let absent = |partition: &Partition, ask| seen(partition, ask, &Look::Absent, &rules(9));
-    assert_eq!(absent(&partition, Ask::BY_LOOK), tomb(seq(2)));
+    assert_eq!(absent(&partition, Ask::BY_LOOK), lower_bound(seq(2)));
     assert_eq!(absent(&partition, forced_by(seq(5))), tomb(seq(5)));
-    assert_eq!(absent(&partition, forced_by(seq(1))), tomb(seq(2)));
-    assert_eq!(absent(&buried(partition.clone(), seq(1), 5), Ask::BY_LOOK), tomb(seq(2)));
+    assert_eq!(absent(&partition, forced_by(seq(1))), lower_bound(seq(2)));
+    assert_eq!(absent(&buried(partition.clone(), seq(1), 5), Ask::BY_LOOK), lower_bound(seq(2)));
 
     let deep = buried(partition.clone(), seq(2), 5);
     assert_eq!(disowns(&absent(&deep, Ask::BY_LOOK)), [("a", Reason::Removed)], "the same tombstone is not put twice");
     assert_eq!(absent(&deep, forced_by(seq(3))), tomb(seq(3)));
     assert_eq!(absent(&Partition::default(), forced_by(seq(3))), tomb(seq(3)), "late copies of it must not stay");
     let at = |ms| Ask { event_time: Some(UnixMs(ms)), ..forced_by(seq(5)) };
-    let since = |ms| Step::Bury(Tombstone { order: seq(5), time: UnixMs(ms), noted_at: NOW });
+    let since = |ms| Step::Bury(Tombstone { order: seq(5), time: UnixMs(ms), noted_at: NOW, floating: false });
     assert_eq!(absent(&partition, at(300)), since(300), "since the event, where that stands for the removal");
     assert_eq!(absent(&partition, at(9_999)), since(NOW.0), "but never later than now");
     let only_undeleted = rows(vec![undeleted("u", seq(7), 50)]);
@@ -324,6 +328,33 @@ fn what_an_event_without_an_order_found_alive_floats_from_then_on() {
     assert_eq!(seen(&first, Ask::BY_LOOK, &present("same"), &rules(3)), at_rest(), "nobody's event: nothing to keep");
     let by_time = rows(vec![row("same", time(1))]);
     assert_eq!(seen(&by_time, asks, &present("same"), &time_ordered(3)), at_rest(), "these look every time");
+}
+
+#[test]
+fn a_removal_without_an_order_leaves_a_mark_and_what_comes_above_it_is_looked_at() {
+    // Put, delete; the event of the deletion has no order and comes first, the event of the put after it.
+    let (nothing, asks) = (Partition::default(), Ask::for_event(None, UnixMs(9)));
+    let Step::Bury(mark) = seen(&nothing, asks, &Look::Absent, &rules(3)) else { panic!() };
+    assert_eq!((mark.order, mark.floating), (Order::lowest(Basis::Sequencer), true));
+    let marked = |rows: Vec<CopyRow>| Partition { rows, tombstone: Some(mark) };
+    assert_eq!(seen(&marked(Vec::new()), asks, &Look::Absent, &rules(3)), at_rest(), "once");
+
+    let late = marked(vec![row("late", seq(1))]);
+    assert_eq!(by_facts(&late, &rules(3)), Step::Look, "who knows whether that removal was its own");
+    assert_eq!(disowns(&seen(&late, Ask::BY_FACTS, &Look::Absent, &rules(3))), [("late", Reason::Absent)]);
+    assert_eq!(seen(&late, Ask::BY_FACTS, &present("late"), &rules(3)), at_rest(), "it came after it");
+    let undone = marked(vec![undeleted("u", seq(1), 50)]);
+    assert_eq!(by_facts(&undone, &rules(3)), at_rest(), "a person has said that it is to be there");
+
+    // A removal whose order is known stands there already: it keeps its place and its time, and gets the mark.
+    let known = buried(Partition::default(), seq(2), 7);
+    let marked = Tombstone { noted_at: NOW, floating: true, ..known.tombstone.expect("buried") };
+    assert_eq!(seen(&known, asks, &Look::Absent, &rules(3)), Step::Bury(marked));
+    for ask in [Ask::BY_LOOK, Ask::FOR_OLD_EVENT, forced_by(seq(1))] {
+        assert_eq!(seen(&known, ask, &Look::Absent, &rules(3)), at_rest(), "no older event is to come: {ask:?}");
+    }
+    assert_eq!(seen(&nothing, Ask::FOR_OLD_EVENT, &Look::Absent, &rules(3)), at_rest());
+    assert!(asks.and(forced_by(seq(1))).before_others && forced_by(seq(1)).and(asks).before_others);
 }
 
 #[test]

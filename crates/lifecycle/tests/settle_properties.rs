@@ -84,8 +84,12 @@ fn rows() -> impl Strategy<Value = CopyRow> {
 }
 
 fn partitions() -> impl Strategy<Value = Partition> {
-    let tombstones =
-        (orders(), 0i64..60).prop_map(|(order, at)| Tombstone { order, time: UnixMs(at), noted_at: UnixMs(at) });
+    let tombstones = (orders(), 0i64..60).prop_map(|(order, at)| Tombstone {
+        order,
+        time: UnixMs(at),
+        noted_at: UnixMs(at),
+        floating: false,
+    });
     (vec(rows(), 0..8), option::of(tombstones)).prop_map(|(mut rows, tombstone)| {
         for (n, row) in rows.iter_mut().enumerate() {
             row.copy_key = copy_key(&format!("copy{n}"));
@@ -95,8 +99,12 @@ fn partitions() -> impl Strategy<Value = Partition> {
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
-    (any::<bool>(), option::of(orders()), option::of((0i64..90).prop_map(UnixMs)), any::<bool>())
-        .prop_map(|(force, event_order, event_time, unordered)| Ask { force, event_order, event_time, unordered })
+    (any::<bool>(), option::of(orders()), option::of((0i64..90).prop_map(UnixMs)), any::<bool>()).prop_map(
+        |(force, event_order, event_time, unordered)| {
+            let before_others = unordered;
+            Ask { force, event_order, event_time, unordered, before_others }
+        },
+    )
 }
 
 fn looks() -> impl Strategy<Value = Look> {
@@ -302,7 +310,7 @@ fn deliver(partition: &mut Partition, history: &[bool], place: usize, rules: &Ru
             });
         }
     } else if partition.tombstone.is_none_or(|known| at > known.order) {
-        partition.tombstone = Some(Tombstone { order: at, time, noted_at: NOW });
+        partition.tombstone = Some(Tombstone { order: at, time, noted_at: NOW, floating: false });
     }
     let verdicts = next_step(partition, &Ask::BY_FACTS, None, rules, LATER);
     assert!(matches!(verdicts, Step::Apply(_)), "exact orders need no look");

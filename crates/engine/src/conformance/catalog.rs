@@ -29,6 +29,7 @@ pub async fn catalog<F: Future<Output = Arc<dyn Catalog>>>(make: impl Fn() -> F)
     a_batch_answers_each_change(&*make().await).await;
     of_racing_claims_one_wins(&*make().await).await;
     only_a_newer_tombstone_replaces(&*make().await).await;
+    that_a_tombstone_is_a_lower_bound_outlasts_it(&*make().await).await;
     old_tombstones_are_forgotten(&*make().await).await;
     the_index_follows_the_rows(&*make().await).await;
     the_index_is_paged_in_order(&*make().await).await;
@@ -180,7 +181,7 @@ async fn partitions_do_not_mix(catalog: &dyn Catalog) {
         put(catalog, original, &row(&format!("{original}.1"))).await;
         put(catalog, original, &row(&format!("{original}.2"))).await;
     }
-    let tombstone = Tombstone { order: order("9"), time: UnixMs(3), noted_at: UnixMs(4) };
+    let tombstone = Tombstone { order: order("9"), time: UnixMs(3), noted_at: UnixMs(4), floating: false };
     assert!(catalog.bury(&key("a"), &tombstone).await.expect(WORKS));
     assert!(catalog.bury(&key("no rows"), &tombstone).await.expect(WORKS));
     for original in originals {
@@ -391,7 +392,7 @@ async fn of_racing_claims_one_wins(catalog: &dyn Catalog) {
 }
 
 async fn only_a_newer_tombstone_replaces(catalog: &dyn Catalog) {
-    let at = |order, n| Tombstone { order, time: UnixMs(n), noted_at: UnixMs(n + 1) };
+    let at = |order, n| Tombstone { order, time: UnixMs(n), noted_at: UnixMs(n + 1), floating: false };
     let bury = |tombstone: Tombstone| async move { catalog.bury(&key("k"), &tombstone).await.expect(WORKS) };
     let held = || async { catalog.partition(&key("k")).await.expect(WORKS).tombstone };
     assert_eq!(held().await, None);
@@ -409,9 +410,23 @@ async fn only_a_newer_tombstone_replaces(catalog: &dyn Catalog) {
     assert!(bury(at(Order::lowest(Basis::Sequencer), 8)).await);
 }
 
+async fn that_a_tombstone_is_a_lower_bound_outlasts_it(catalog: &dyn Catalog) {
+    let at = |hex, n, floating| Tombstone { order: order(hex), time: UnixMs(n), noted_at: UnixMs(n + 1), floating };
+    let bury = |tombstone: Tombstone| async move { catalog.bury(&key("k"), &tombstone).await.expect(WORKS) };
+    let held = || async { catalog.partition(&key("k")).await.expect(WORKS).tombstone };
+    assert!(bury(at("2", 5, false)).await);
+    assert!(!bury(at("1", 6, true)).await, "a lower one");
+    assert!(bury(at("2", 7, true)).await, "the same order, and the mark is new");
+    assert!(!bury(at("2", 8, true)).await, "the mark is there");
+    assert!(!bury(at("2", 8, false)).await, "nothing takes it away");
+    assert_eq!(held().await, Some(at("2", 7, true)));
+    assert!(bury(at("3", 9, false)).await);
+    assert_eq!(held().await, Some(at("3", 9, true)), "the newer removal, and the mark of the older one");
+}
+
 async fn old_tombstones_are_forgotten(catalog: &dyn Catalog) {
     for n in 0..10 {
-        let tombstone = Tombstone { order: order("5"), time: UnixMs(1_000), noted_at: UnixMs(n) };
+        let tombstone = Tombstone { order: order("5"), time: UnixMs(1_000), noted_at: UnixMs(n), floating: false };
         assert!(catalog.bury(&key(&format!("k{n}")), &tombstone).await.expect(WORKS));
     }
     put(catalog, "k0", &row("c")).await;
@@ -449,7 +464,7 @@ async fn the_index_follows_the_rows(catalog: &dyn Catalog) {
     assert_eq!(index(catalog, Disowned, 0, 99).await, []);
 
     for (hex, noted_at) in [("1", 50), ("2", 60)] {
-        let tombstone = Tombstone { order: order(hex), time: UnixMs(1), noted_at: UnixMs(noted_at) };
+        let tombstone = Tombstone { order: order(hex), time: UnixMs(1), noted_at: UnixMs(noted_at), floating: false };
         assert!(catalog.bury(&key("k"), &tombstone).await.expect(WORKS));
         assert_eq!(index(catalog, Removed, 0, 99).await, [entry(noted_at, None)], "one of each removed key");
     }
@@ -465,7 +480,7 @@ async fn the_index_is_paged_in_order(catalog: &dyn Catalog) {
         put(catalog, &original, &row(&copy)).await;
         apply(catalog, &original, &copy, disown(100 + n % 5, Reason::Removed)).await;
         expected.insert((100 + n % 5, original.clone(), Some(copy)));
-        let tombstone = Tombstone { order: order("5"), time: UnixMs(1), noted_at: UnixMs(n % 5) };
+        let tombstone = Tombstone { order: order("5"), time: UnixMs(1), noted_at: UnixMs(n % 5), floating: false };
         assert!(catalog.bury(&key(&format!("gone{n}")), &tombstone).await.expect(WORKS));
     }
     for (what, all) in [(Indexed::Disowned, 60), (Indexed::Removed, 60), (Indexed::Surplus, 0)] {
@@ -631,7 +646,7 @@ async fn keys_without_rows_are_not_listed(catalog: &dyn Catalog, keys: &dyn Cata
     apply(catalog, "disowned", "c", disown(1, Reason::Removed)).await;
     put(catalog, "gone", &row("c")).await;
     apply(catalog, "gone", "c", RowSet::Deleted).await;
-    let tombstone = Tombstone { order: order("5"), time: UnixMs(1), noted_at: UnixMs(1) };
+    let tombstone = Tombstone { order: order("5"), time: UnixMs(1), noted_at: UnixMs(1), floating: false };
     for buried in ["gone", "only buried"] {
         assert!(catalog.bury(&key(buried), &tombstone).await.expect(WORKS));
     }

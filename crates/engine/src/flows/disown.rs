@@ -13,8 +13,11 @@ use lifecycle::settle::Ask;
 
 /// Notes the fact that the key has no current content any more.
 pub async fn note_removed(policy: &Policy, event: &ObjectEvent) -> PortResult<Ask> {
-    let Some(order) = usable_order(policy, event) else { return Ok(Ask::for_event(None, event.time)) };
-    let tombstone = Tombstone { order, time: event.time, noted_at: policy.clock.now() };
+    let order = match usable_order(policy, event) {
+        Ok(order) => order,
+        Err(ask) => return Ok(ask),
+    };
+    let tombstone = Tombstone { order, time: event.time, noted_at: policy.clock.now(), floating: false };
     policy.catalog.bury(&event.key, &tombstone).await?;
     Ok(Ask::BY_FACTS)
 }
@@ -23,5 +26,8 @@ pub async fn note_removed(policy: &Policy, event: &ObjectEvent) -> PortResult<As
 /// (guard 5). The event's order is what the look may raise.
 pub fn note_version_removed(policy: &Policy, event: &ObjectEvent) -> Option<Ask> {
     let noticed = policy.rules.guards.hold(Guard::VersionRemovedLooks);
-    noticed.then(|| Ask::for_event(usable_order(policy, event), event.time))
+    noticed.then(|| match usable_order(policy, event) {
+        Ok(order) => Ask::for_event(Some(order), event.time),
+        Err(ask) => ask,
+    })
 }

@@ -57,7 +57,10 @@ fn mirrored(head: &Head) -> Mirrored {
 async fn delete(policy: &Policy, key: &ObjectKey, if_match: &ETag) -> PortResult<bool> {
     if !is_forgiven(policy, key).await? {
         let now = policy.clock.now();
-        policy.catalog.bury(key, &Tombstone { order: removal_order(policy), time: now, noted_at: now }).await?;
+        policy
+            .catalog
+            .bury(key, &Tombstone { order: removal_order(policy), time: now, noted_at: now, floating: false })
+            .await?;
     }
     if check(policy).await? == Breaker::Tripped {
         return Ok(true);

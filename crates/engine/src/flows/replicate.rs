@@ -19,8 +19,9 @@ use lifecycle::settle::Ask;
 
 /// Notes the fact that a version was created. `None`: the event is one that must not be settled (only without guard 1).
 pub async fn note(policy: &Policy, event: &ObjectEvent, version: &Version) -> PortResult<Option<Ask>> {
-    let Some(order) = usable_order(policy, event) else {
-        return Ok(Some(Ask::for_event(None, event.time)));
+    let order = match usable_order(policy, event) {
+        Ok(order) => order,
+        Err(ask) => return Ok(Some(ask)),
     };
     let name = CopyName::of_event(version, order, event.time);
     let (copy_key, request) = copy_rows::request(&event.key, version, &name);
@@ -41,16 +42,19 @@ pub async fn note(policy: &Policy, event: &ObjectEvent, version: &Version) -> Po
     Ok(Some(Ask::BY_FACTS))
 }
 
-/// The event's order, if the event may still be judged by it: old events (guard 7), and events without an order in a
-/// policy that needs one, only trigger a look.
-pub(crate) fn usable_order(policy: &Policy, event: &ObjectEvent) -> Option<Order> {
+/// The event's order, if the event may still be judged by it; else what it asks for: old events (guard 7), and events
+/// without an order in a policy that needs one, only trigger a look.
+pub(crate) fn usable_order(policy: &Policy, event: &ObjectEvent) -> Result<Order, Ask> {
     let too_old = policy.clock.now().since(event.time) > EVENT_AGE_MAX;
     if too_old && policy.rules.guards.hold(Guard::OldEventsOnlyLook) {
-        return None;
+        return Err(Ask::FOR_OLD_EVENT);
     }
     match policy.rules.basis {
-        Basis::Time => Some(Order::from_time(event.time)),
-        Basis::Sequencer => event.order.filter(|order| order.basis() == Basis::Sequencer),
+        Basis::Time => Ok(Order::from_time(event.time)),
+        Basis::Sequencer => {
+            let order = event.order.filter(|order| order.basis() == Basis::Sequencer);
+            order.ok_or(Ask::for_event(None, event.time))
+        }
     }
 }
 

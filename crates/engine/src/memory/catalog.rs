@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use lifecycle::ids::{CopyKey, ObjectKey, Rev};
 use lifecycle::row::{CopyRow, CopyState, Partition, Tombstone};
 use lifecycle::time::UnixMs;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Mutex;
@@ -228,12 +227,9 @@ impl Catalog for MemoryCatalog {
     async fn bury(&self, key: &ObjectKey, tombstone: &Tombstone) -> PortResult<bool> {
         let mut state = lock(&self.state);
         let there = state.keys.get(key).and_then(|key| key.tombstone);
-        let compared = there.and_then(|there| there.order.partial_cmp(&tombstone.order));
-        if matches!(compared, Some(Ordering::Equal | Ordering::Greater)) {
-            return Ok(false);
-        }
+        let Some(tombstone) = tombstone.replaces(there.as_ref()) else { return Ok(false) };
         state.writes += 1;
-        state.keys.entry(key.clone()).or_default().tombstone = Some(*tombstone);
+        state.keys.entry(key.clone()).or_default().tombstone = Some(tombstone);
         Ok(true)
     }
 

@@ -193,7 +193,8 @@ pub trait Catalog: CatalogRead {
     /// Conditional changes, one result each, in the order asked. No two on one row.
     async fn change(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>>;
 
-    /// Puts the tombstone unless one of the same or a greater order (of the same basis) is there. Says whether it did.
+    /// Puts the tombstone unless one of the same or a greater order (of the same basis) is there. One that floats leaves
+    /// its mark on whatever replaces it, and on one of its own order ([`Tombstone::replaces`]). Says whether it did.
     async fn bury(&self, key: &ObjectKey, tombstone: &Tombstone) -> PortResult<bool>;
 
     /// Forgets tombstones noted before then (where the store does not do so by itself); how many.

@@ -22,15 +22,14 @@ pub(crate) fn events_alone_suffice(world: &World) -> Check {
         let held = world.setup.rules.breaker.is_some();
         return if held || world.remembered.command_cut_short { Ok(()) } else { mirror_equals(world) };
     }
-    // An event without an order leaves no fact that a late older one would meet: only reconcile looks again.
-    let remembered = world.remembered;
-    if remembered.command_cut_short || remembered.orderless || remembered.overtaken {
-        return Ok(());
-    }
-    events_left_no_orphans(world)?;
     for key in &world.keys {
         let rows = rows_of(world, key);
         live_has_its_copy(world, key, &rows)?;
+        // What these left half done, nobody delivers again.
+        if world.remembered.command_cut_short || world.remembered.overtaken.contains(key) {
+            continue;
+        }
+        events_left_no_orphans(world, key, &rows)?;
         gone_has_no_active(world, key, &rows)?;
         active_has_bytes(world, &rows)?;
         if world.setup.rules.keep.within.is_none() && world.setup.rules.protect_for.0 == 0 {
@@ -112,9 +111,11 @@ fn gone_has_no_active(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check
 }
 
 /// Bytes under a name that an event gave have a row. (What a look copied under a name of its own, only reconcile finds.)
-fn events_left_no_orphans(world: &World) -> Check {
-    let rows: Vec<CopyRow> = world.keys.iter().flat_map(|key| rows_of(world, key)).collect();
-    let named_by_event = |object: &ObjectKey| parse(object).is_some_and(|parsed| parsed.name.nonce.is_none());
+fn events_left_no_orphans(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check {
+    let named_by_event = |object: &ObjectKey| {
+        parse(object)
+            .is_some_and(|parsed| parsed.name.nonce.is_none() && parsed.original.resolve(None).as_ref() == Some(key))
+    };
     let has_row = |object: &ObjectKey| rows.iter().any(|row| row.copy_key.object() == object);
     match world.destination.contents().keys().find(|object| named_by_event(object) && !has_row(object)) {
         Some(object) => Err(format!("{object}: bytes without a row, and every event was handled")),
@@ -144,7 +145,7 @@ fn exactly_the_newest(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check
     let facts = world.source.facts(key);
     let looks = facts.iter().any(|fact| matches!(fact.deed, Deed::VersionRemoved(_)))
         || world.remembered.undeleted
-        || world.remembered.orderless;
+        || world.remembered.orderless.contains(key);
     if looks || world.setup.rules.basis == Basis::Time || world.setup.flavour == Flavour::Unversioned {
         return Ok(());
     }

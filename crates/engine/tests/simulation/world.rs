@@ -31,7 +31,7 @@ use engine::wrap::tap::Tap;
 use lifecycle::event::ObjectEvent;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::SpanMs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -81,17 +81,17 @@ pub(crate) struct Task {
 }
 
 /// What became of a command that the run must remember.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
     /// A reconcile or undelete died, failed, or left a request on its way: only reconcile repairs that.
     pub command_cut_short: bool,
     /// An undelete was asked for.
     pub undeleted: bool,
-    /// Some event was handled without its order.
-    pub orderless: bool,
-    /// A handler failed or died, or its late request came in, while or after another handled the same event to its end:
-    /// nobody delivers it again, only reconcile repairs that.
-    pub overtaken: bool,
+    /// Keys of which an event came without its order.
+    pub orderless: BTreeSet<ObjectKey>,
+    /// Keys of which a handler failed or died, or its late request came in, while or after another handled the same event
+    /// to its end: nobody delivers it again, only reconcile repairs that.
+    pub overtaken: BTreeSet<ObjectKey>,
 }
 
 pub(crate) struct World {
@@ -193,7 +193,7 @@ impl World {
         for (number, mut event) in self.source.take_events() {
             if self.setup.orderless && self.rng.chance(300) {
                 event.order = None;
-                self.remembered.orderless = true;
+                self.remembered.orderless.insert(event.key.clone());
             }
             let repeats = if self.rng.chance(self.setup.rates.duplicate) { 1 + self.rng.below(2) } else { 0 };
             self.mails.push(Mail {
@@ -335,7 +335,7 @@ impl World {
     pub(crate) fn late_came_in(&mut self, task: usize) {
         for place in self.late_mail.remove(&task).unwrap_or_default() {
             self.mails[place].on_the_way -= 1;
-            self.remembered.overtaken |= self.mails[place].handled;
+            self.overtaken_if(place, |mail| mail.handled);
         }
     }
 
@@ -357,9 +357,15 @@ impl World {
     fn unsettled(&mut self, work: &Work) {
         let Work::Handle(places) = work else { return };
         for place in places {
-            let mail = &mut self.mails[*place];
-            mail.failed_in = Some(self.step);
-            self.remembered.overtaken |= mail.handled;
+            self.mails[*place].failed_in = Some(self.step);
+            self.overtaken_if(*place, |mail| mail.handled);
+        }
+    }
+
+    fn overtaken_if(&mut self, place: usize, is: impl Fn(&Mail) -> bool) {
+        let mail = &self.mails[place];
+        if is(mail) {
+            self.remembered.overtaken.insert(mail.event.key.clone());
         }
     }
 
@@ -369,9 +375,8 @@ impl World {
             (Work::Handle(places), Outcome::Handled(Ok(()))) => {
                 self.gate.say(|| format!("#{id} done"));
                 for place in places {
-                    let mail = &mut self.mails[*place];
-                    mail.handled = true;
-                    self.remembered.overtaken |= mail.failed_in.is_some_and(|step| step >= started);
+                    self.mails[*place].handled = true;
+                    self.overtaken_if(*place, |mail| mail.failed_in.is_some_and(|step| step >= started));
                 }
                 let mails = &self.mails;
                 self.source.forget_handled(|number| mails.iter().any(|mail| mail.number == number && mail.handled));

@@ -10,7 +10,6 @@ use lifecycle::ids::{ObjectKey, Rev};
 use lifecycle::row::{CopyRow, Tombstone};
 use lifecycle::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
-use std::cmp::Ordering;
 
 /// What one job adds to the totals.
 #[derive(Default)]
@@ -138,14 +137,11 @@ fn delete(tx: &Connection, change: &RowChange, delta: &mut Delta) -> Result<Chan
 /// Puts the tombstone unless one of the same or a greater order (of the same basis) is there.
 pub(super) fn bury(tx: &Connection, key: &ObjectKey, new: &Tombstone) -> Result<bool, Fault> {
     // Orders compare in the rules, not in SQL; nobody else writes between this read and the write.
-    let there = tombstone(tx, key)?.and_then(|there| there.order.partial_cmp(&new.order));
-    if matches!(there, Some(Ordering::Equal | Ordering::Greater)) {
-        return Ok(false);
-    }
-    let sql = "INSERT INTO tombstones (original_key, \"order\", removed_at, noted_at) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT DO UPDATE SET \"order\" = excluded.\"order\", removed_at = excluded.removed_at, \
-        noted_at = excluded.noted_at";
-    let values = params![key.as_str(), new.order.to_string(), new.time.0, new.noted_at.0];
+    let Some(new) = new.replaces(tombstone(tx, key)?.as_ref()) else { return Ok(false) };
+    let sql = "INSERT INTO tombstones (original_key, \"order\", removed_at, noted_at, floating) \
+        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET \"order\" = excluded.\"order\", \
+        removed_at = excluded.removed_at, noted_at = excluded.noted_at, floating = excluded.floating";
+    let values = params![key.as_str(), new.order.to_string(), new.time.0, new.noted_at.0, new.floating];
     tx.prepare_cached(sql)?.execute(values)?;
     Ok(true)
 }

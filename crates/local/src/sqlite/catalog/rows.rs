@@ -124,11 +124,12 @@ pub(super) fn row(tx: &Connection, id: &RowId) -> Result<Option<CopyRow>, Fault>
 /// The tombstone of a key.
 pub(super) fn tombstone(tx: &Connection, key: &ObjectKey) -> Result<Option<Tombstone>, Fault> {
     let mut statement =
-        tx.prepare_cached("SELECT \"order\", removed_at, noted_at FROM tombstones WHERE original_key = ?1")?;
-    let columns = statement.query_row([key.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
-    let Some((order, time, noted_at)): Option<(String, i64, i64)> = columns else { return Ok(None) };
+        tx.prepare_cached("SELECT \"order\", removed_at, noted_at, floating FROM tombstones WHERE original_key = ?1")?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let columns = statement.query_row([key.as_str()], read).optional()?;
+    let Some((order, time, noted_at, floating)): Option<(String, i64, i64, bool)> = columns else { return Ok(None) };
     let order = parsed(&order, || format!("tombstone of {key}"))?;
-    Ok(Some(Tombstone { order, time: UnixMs(time), noted_at: UnixMs(noted_at) }))
+    Ok(Some(Tombstone { order, time: UnixMs(time), noted_at: UnixMs(noted_at), floating }))
 }
 
 fn read_row(row: &Row<'_>) -> Result<CopyRow, Fault> {

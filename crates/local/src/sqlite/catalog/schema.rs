@@ -12,7 +12,7 @@ pub(super) const ROW_FORMAT: i64 = 1;
 pub static CATALOG: Schema = Schema {
     what: "catalog",
     application_id: 0x4149_4341, // "AICA"
-    migrations: &[LAYOUT_1],
+    migrations: &[LAYOUT_1, LAYOUT_2],
     remedy: "stop `serve` and run `afterimage reconcile --rebuild`, which sets it aside and makes it again",
 };
 
@@ -76,3 +76,8 @@ CREATE TABLE leases (
     until  INTEGER NOT NULL          -- Unix ms
 ) STRICT, WITHOUT ROWID;
 "#;
+
+/// A tombstone says whether its order is only a lower bound.
+const LAYOUT_2: &str = "
+ALTER TABLE tombstones ADD COLUMN floating INTEGER NOT NULL DEFAULT 0; -- 1: the order is only a lower bound
+";

@@ -149,7 +149,7 @@ async fn answer<C: Catalog>(catalog: &C, op: &Op) -> String {
         }
         Op::Bury(of, order) => {
             let order = Order::from_sequencer(&order.to_string()).unwrap();
-            let tombstone = Tombstone { order, time: UnixMs(1), noted_at: UnixMs(i64::from(*of)) };
+            let tombstone = Tombstone { order, time: UnixMs(1), noted_at: UnixMs(i64::from(*of)), floating: false };
             format!("{:?}", catalog.bury(&original(of), &tombstone).await.unwrap())
         }
         Op::Forget(before) => format!("{:?}", catalog.forget_tombstones(UnixMs(*before), 100).await.unwrap()),
