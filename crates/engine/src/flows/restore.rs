@@ -14,6 +14,7 @@ use crate::report::{Report, chain};
 use crate::steps::journal_lines::about_copy;
 use crate::steps::keys::Keys;
 use crate::steps::put_back::put_back;
+use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::ids::ObjectKey;
 use lifecycle::restore::{Selection, Wanted, select};
@@ -74,19 +75,21 @@ pub async fn restore(
     let mut keys = Keys::under(policy, prefix);
     let mut done = 0;
     while let Some(page) = keys.next().await? {
-        let one = &one;
+        let (one, until) = (&one, done + page.len() as u64);
+        // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
         let mut results = stream::iter(page)
+            .take_while(|_| ready(!cancel.is_cancelled()))
             .map(|key| async move { one.restore(&key).await })
             .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
         while let Some(result) = results.next().await {
             report.absorb(result);
             done += 1;
             progress.at(done, None, "objects");
-            if cancel.is_cancelled() {
-                report.cancelled = true;
-                report.notes.push(format!("stopped after {done} objects: give the same command again to go on"));
-                return Ok(report);
-            }
+        }
+        if done < until {
+            report.cancelled = true;
+            report.notes.push(format!("stopped after {done} objects: give the same command again to go on"));
+            return Ok(report);
         }
     }
     if done == 0 {

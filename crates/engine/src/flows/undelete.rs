@@ -19,6 +19,7 @@ use crate::steps::copy_rows;
 use crate::steps::journal_lines::{about_copy, about_key};
 use crate::steps::keys::Keys;
 use crate::steps::put_back::put_back;
+use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::copy_key::{CopyName, Identity};
 use lifecycle::ids::ObjectKey;
@@ -142,7 +143,10 @@ impl One<'_> {
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> bool {
+        let mut ended = 0;
+        // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
         let mut results = stream::iter(keys.to_vec()) // owned, so that the flow may move between threads
+            .take_while(|_| ready(!cancel.is_cancelled()))
             .map(|key| async move {
                 let mut report = Report::of("undelete");
                 self.undelete(&key, &mut report).await;
@@ -153,13 +157,13 @@ impl One<'_> {
             report.absorb(result);
             report.count("keys", 1);
             progress.at(report.counted("keys"), None, "keys");
-            if cancel.is_cancelled() {
-                report.cancelled = true;
-                report.notes.push("stopped: give the same command again to go on".to_owned());
-                return false;
-            }
+            ended += 1;
         }
-        true
+        if ended < keys.len() {
+            report.cancelled = true;
+            report.notes.push("stopped: give the same command again to go on".to_owned());
+        }
+        !report.cancelled
     }
 
     async fn undelete(&self, key: &ObjectKey, report: &mut Report) {
