@@ -15,11 +15,13 @@ use crate::limits::STOP_WAIT;
 use crate::output::{Style, exports};
 use crate::place::{Chosen, remember};
 use crate::schedule;
+use crate::signals::Signals;
 use crate::wiring;
 use anyhow::Context;
 use engine::config::{Config, TRIAL_SOURCE};
 use engine::driver::Driver;
 use engine::report::chain;
+use local::clock::SystemClock;
 use local::credentials::Credentials;
 use local::endpoint::{Endpoint, REGION, serve_endpoint};
 use std::io::ErrorKind;
@@ -27,7 +29,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
     if let Some(file) = &file {
         remember(folder.path(), file)?;
     }
-    let instance = wiring::open(folder, config).await?;
+    let instance = wiring::open(folder, config, Arc::new(SystemClock)).await?;
     let address = listener.local_addr().context("cannot read the endpoint's own address")?;
     instance.endpoint.set(format!("http://{address}")).expect("set once, here");
     let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;
@@ -66,7 +67,7 @@ pub(crate) async fn serve(
     };
     let serving = tokio::spawn(serve_endpoint(listener, endpoint, cancel.clone()));
     let mut driving = tokio::spawn(drive(instance.clone(), driven.clone()));
-    tasks.spawn(server::serve(control, runner(&instance), cancel.clone()));
+    tasks.spawn(server::serve(control, runner(&instance), instance.clock.clone(), cancel.clone()));
     for policy in instance.policies.all() {
         schedule::start(&instance, policy.name.as_str(), &tasks, &cancel);
     }
@@ -227,24 +228,4 @@ fn called(place: &Place) -> String {
         words.push(format!("--config {}", file.display()));
     }
     words.join(" ")
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, Failure> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

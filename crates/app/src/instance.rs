@@ -164,3 +164,23 @@ pub(crate) fn one_of(mut policies: Vec<Arc<Policy>>, remedy: &str) -> Result<Arc
 pub(crate) fn object_key(text: &str) -> Result<ObjectKey, Failure> {
     ObjectKey::new(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::Instance;
+    use crate::folder::{Folder, IfMissing};
+    use crate::wiring;
+    use engine::config::Config;
+    use engine::ports::clock::Clock;
+    use std::sync::Arc;
+
+    /// A fresh folder at work as for trying out, as a daemon has it but for its loops.
+    pub(crate) async fn opened(clock: Arc<dyn Clock>) -> (tempfile::TempDir, Arc<Instance>) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let folder = Folder::open(&path, IfMissing::Create).unwrap();
+        let instance = wiring::open(folder, Config::trial(path), clock).await.unwrap();
+        instance.endpoint.set("http://127.0.0.1:9000".to_owned()).unwrap();
+        (root, instance)
+    }
+}

@@ -4,6 +4,8 @@ use lifecycle::time::SpanMs;
 
 /// Command processes that may be connected to one daemon at the same time.
 pub(crate) const CONTROL_CONNECTIONS: usize = 16;
+/// How long the control socket pauses after a connection could not be accepted.
+pub(crate) const CONTROL_ACCEPT_WAIT: SpanMs = SpanMs(200);
 /// Longest line of the control protocol, in bytes: one listed item or answer with its failures by name.
 pub(crate) const CONTROL_LINE_MAX: usize = 16 * 1024 * 1024;
 /// Frames of one command on their way to its reader.
@@ -16,6 +18,8 @@ pub(crate) const STOP_WAIT: SpanMs = SpanMs::seconds(20);
 pub(crate) const SNAPSHOT_EVERY: SpanMs = SpanMs::hours(1);
 /// How often the daemon compares catalogs and destinations.
 pub(crate) const RECONCILE_EVERY: SpanMs = SpanMs::days(1);
+/// How long after a comparison that failed the daemon tries it again.
+pub(crate) const RECONCILE_AGAIN: SpanMs = SpanMs::minutes(10);
 /// How far a policy's last comparison may lie back before `status --check` complains.
 pub(crate) const RECONCILE_AGE_MAX: SpanMs = SpanMs::days(3);
 /// Keys read from a catalog at once by `ls`.

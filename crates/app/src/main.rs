@@ -19,13 +19,14 @@ mod limits;
 mod output;
 mod place;
 mod schedule;
+mod signals;
 mod snapshot;
 mod when;
 mod who;
 mod wiring;
 
 use clap::Parser;
-use cli::{Cli, Task};
+use cli::{Cli, Place, Task};
 use command::Command;
 use engine::ports::clock::Clock;
 use exit::Failure;
@@ -34,8 +35,11 @@ use folder::{Folder, IfMissing};
 use local::clock::SystemClock;
 use output::Style;
 use place::Chosen;
+use signals::Signals;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -48,24 +52,20 @@ fn run(cli: Cli) -> Result<bool, Failure> {
     let style = if cli.place.json { Style::Json } else { Style::Text };
     let working_folder = std::env::current_dir()?;
     let task = cli.verb.task(SystemClock.now(), &working_folder)?;
-    if let Task::Init { file } = task {
-        return commands::init::init(&file, style);
-    }
-    let chosen = place::choose(&cli.place)?;
     match task {
-        Task::Init { .. } => Ok(true),
-        Task::ConfigCheck => Ok(commands::config_check::config_check(&chosen.config, style)),
+        Task::Init { file } => commands::init::init(&file, style),
+        Task::ConfigCheck => Ok(commands::config_check::config_check(&place::choose(&cli.place)?.config, style)),
         Task::Serve { listen } => {
             log_to_stderr("info");
-            runtime()?.block_on(daemon::serve(chosen, listen, &cli.place, style))
+            runtime()?.block_on(daemon::serve(place::choose(&cli.place)?, listen, &cli.place, style))
         }
         Task::Rebuild { policy } => {
             log_to_stderr("warn");
-            runtime()?.block_on(rebuild(chosen, policy, style))
+            runtime()?.block_on(rebuild(place::choose(&cli.place)?, policy, style))
         }
         Task::Command(command) => {
             log_to_stderr("warn");
-            runtime()?.block_on(ask(chosen, command, style))
+            runtime()?.block_on(ask(&cli.place, command, style))
         }
     }
 }
@@ -89,31 +89,47 @@ fn log_to_stderr(level: &str) {
 }
 
 /// Gives a command to the folder's daemon, or executes it here while none runs.
-async fn ask(chosen: Chosen, command: Command, style: Style) -> Result<bool, Failure> {
-    let (feed, frames) = feed();
-    let cancel = cancel_on_interrupt();
-    let daemon = control::client::connect(&chosen.config.data_dir).await?;
-    let instance = match daemon {
-        Some(_) => None,
+async fn ask(place: &Place, command: Command, style: Style) -> Result<bool, Failure> {
+    // A daemon has read its configuration: the file is read only where it alone says which folder is meant.
+    let running = match place::folder_by_flags(place) {
+        Some(folder) => control::client::connect(&folder).await?,
+        None => None,
+    };
+    if let Some(daemon) = running {
+        return ask_daemon(daemon, command, style).await;
+    }
+    let chosen = place::choose(place)?;
+    match control::client::connect(&chosen.config.data_dir).await? {
+        Some(daemon) => ask_daemon(daemon, command, style).await,
         None => {
             let folder = Folder::open(&chosen.config.data_dir, IfMissing::Refuse)?;
-            Some(wiring::open(folder, chosen.config).await?)
+            run_here(folder, chosen, command, style).await
         }
-    };
+    }
+}
+
+async fn ask_daemon(daemon: UnixStream, command: Command, style: Style) -> Result<bool, Failure> {
+    let (feed, frames) = feed();
+    let cancel = cancel_on_signal()?;
     let work = async {
-        match (daemon, &instance) {
-            (Some(stream), _) => control::client::run(stream, command, &feed, cancel).await,
-            (None, Some(instance)) => {
-                execute::execute(instance, command, &who::this_user(), &feed, &cancel).await;
-            }
-            (None, None) => {}
-        }
+        control::client::run(daemon, command, &feed, cancel).await;
         drop(feed);
     };
     let (code, ()) = tokio::join!(output::print(frames, style), work);
-    if let Some(instance) = instance {
-        instance.close().await;
-    }
+    exit_code(code)
+}
+
+/// Executes a command in this process, which holds the folder.
+async fn run_here(folder: Folder, chosen: Chosen, command: Command, style: Style) -> Result<bool, Failure> {
+    let (feed, frames) = feed();
+    let cancel = cancel_on_signal()?;
+    let instance = wiring::open(folder, chosen.config, Arc::new(SystemClock)).await?;
+    let work = async {
+        execute::execute(&instance, command, &who::this_user(), &feed, &cancel).await;
+        drop(feed);
+    };
+    let (code, ()) = tokio::join!(output::print(frames, style), work);
+    instance.close().await;
     exit_code(code)
 }
 
@@ -122,19 +138,9 @@ async fn rebuild(chosen: Chosen, policy: Option<String>, style: Style) -> Result
     if control::client::connect(&chosen.config.data_dir).await?.is_some() {
         return Err(Failure::failed("`afterimage serve` is running on this folder: stop it first, then rebuild"));
     }
-    let (feed, frames) = feed();
-    let cancel = cancel_on_interrupt();
     let folder = Folder::open(&chosen.config.data_dir, IfMissing::Refuse)?;
     commands::reconcile::set_catalogs_aside(folder.path(), &chosen.config, policy.as_deref(), SystemClock.now())?;
-    let instance = wiring::open(folder, chosen.config).await?;
-    let work = async {
-        let command = Command::Reconcile { policy };
-        execute::execute(&instance, command, &who::this_user(), &feed, &cancel).await;
-        drop(feed);
-    };
-    let (code, ()) = tokio::join!(output::print(frames, style), work);
-    instance.close().await;
-    exit_code(code)
+    run_here(folder, chosen, Command::Reconcile { policy }, style).await
 }
 
 fn exit_code(printed: std::io::Result<u8>) -> Result<bool, Failure> {
@@ -147,18 +153,16 @@ fn exit_code(printed: std::io::Result<u8>) -> Result<bool, Failure> {
     }
 }
 
-/// The first Ctrl-C stops the command cleanly; the second ends this process at once.
-fn cancel_on_interrupt() -> CancellationToken {
+/// The first Ctrl-C (or SIGTERM) stops the command cleanly; the second ends this process at once.
+fn cancel_on_signal() -> Result<CancellationToken, Failure> {
     let cancel = CancellationToken::new();
-    let token = cancel.clone();
+    let (token, mut signals) = (cancel.clone(), Signals::new()?);
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("stopping; once more to leave at once");
-            token.cancel();
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(1);
-        }
+        signals.next().await;
+        eprintln!("stopping; once more to leave at once");
+        token.cancel();
+        signals.next().await;
+        std::process::exit(1);
     });
-    cancel
+    Ok(cancel)
 }

@@ -23,20 +23,29 @@ pub(crate) struct Chosen {
 
 /// Finds it: the flag, else what the folder remembers, else the configuration for trying out.
 pub(crate) fn choose(place: &Place) -> Result<Chosen, Failure> {
-    let named = place.config.clone();
-    let folder = place.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
-    let file = match named {
-        Some(file) => Some(file),
-        None => remembered(&folder)?,
+    let by_flags = folder_by_flags(place);
+    let folder = by_flags.as_deref().unwrap_or(Path::new(DATA_DIR));
+    let file = match &place.config {
+        Some(file) => Some(file.clone()),
+        None => remembered(folder)?,
     };
     let mut config = match &file {
         Some(file) => Config::load(file).map_err(|error| Failure::Usage(anyhow::Error::new(error)))?,
-        None => Config::trial(folder.clone()),
+        None => Config::trial(folder.to_owned()),
     };
-    if place.data_dir.is_some() || place.config.is_none() {
+    if let Some(folder) = by_flags {
         config.data_dir = folder;
     }
     Ok(Chosen { config, file })
+}
+
+/// The data folder, where it is known without reading a configuration.
+pub(crate) fn folder_by_flags(place: &Place) -> Option<PathBuf> {
+    match (&place.data_dir, &place.config) {
+        (Some(folder), _) => Some(folder.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(PathBuf::from(DATA_DIR)),
+    }
 }
 
 fn remembered(folder: &Path) -> Result<Option<PathBuf>, Failure> {

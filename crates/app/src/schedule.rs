@@ -6,7 +6,7 @@
 
 use crate::commands::reconcile::compare_files;
 use crate::instance::Instance;
-use crate::limits::{CLOCK_LOOK_EVERY, RECONCILE_EVERY, SNAPSHOT_EVERY};
+use crate::limits::{CLOCK_LOOK_EVERY, RECONCILE_AGAIN, RECONCILE_EVERY, SNAPSHOT_EVERY};
 use crate::snapshot;
 use engine::flows::{
     clean::clean,
@@ -52,15 +52,12 @@ async fn upkeep(instance: &Instance, name: &str, cancel: &CancellationToken) {
     loop {
         let now = instance.now();
         let Some(policy) = instance.policy_named(name) else { return };
+        let mut again = now.plus(SNAPSHOT_EVERY);
         if reconciled.is_none_or(|at| now.since(at) >= RECONCILE_EVERY) {
-            reconciled = Some(now);
-            match compare_files(instance, &policy).await {
-                Ok(notes) => notes.iter().for_each(|note| tracing::info!(policy = name, "{note}")),
-                Err(error) => tracing::error!(policy = name, "cannot compare files: {}", error.chain()),
-            }
-            match reconcile(&policy, Orphans::Before(instance.started_at), &Silent, cancel).await {
-                Ok(report) => told(&policy, &report),
-                Err(error) => tracing::error!(policy = name, "cannot reconcile: {}", chain(&error)),
+            match compare(instance, &policy, cancel).await {
+                true => reconciled = Some(now),
+                // What a crash left is repaired by this alone: it must not wait for tomorrow.
+                false => again = now.plus(RECONCILE_AGAIN),
             }
         }
         if !cancel.is_cancelled()
@@ -68,8 +65,33 @@ async fn upkeep(instance: &Instance, name: &str, cancel: &CancellationToken) {
         {
             tracing::error!(policy = name, "cannot save the catalog into the destination: {}", error.chain());
         }
-        if !wait_until(instance, now.plus(SNAPSHOT_EVERY), now, cancel).await {
+        if !wait_until(instance, again, now, cancel).await {
             return;
+        }
+    }
+}
+
+/// Compares files, index, listings and catalog of a policy; `false`: not all of it could be done.
+async fn compare(instance: &Instance, policy: &Policy, cancel: &CancellationToken) -> bool {
+    let name = policy.name.as_str();
+    let files = match compare_files(instance, policy).await {
+        Ok(notes) => {
+            notes.iter().for_each(|note| tracing::info!(policy = name, "{note}"));
+            true
+        }
+        Err(error) => {
+            tracing::error!(policy = name, "cannot compare files: {}", error.chain());
+            false
+        }
+    };
+    match reconcile(policy, Orphans::Before(instance.started_at), &Silent, cancel).await {
+        Ok(report) => {
+            told(policy, &report);
+            files && report.failures == 0 && !report.cancelled
+        }
+        Err(error) => {
+            tracing::error!(policy = name, "cannot reconcile: {}", chain(&error));
+            false
         }
     }
 }
@@ -99,5 +121,43 @@ fn told(policy: &Policy, report: &Report) {
         report.counts.iter().filter(|(_, n)| **n > 0).map(|(what, n)| format!("{n} {what}")).collect();
     if !counts.is_empty() {
         tracing::info!(policy = %policy.name, "{}: {}", report.operation, counts.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::opened;
+    use engine::error::ErrorKind;
+    use engine::memory::clock::MemoryClock;
+    use engine::ports::clock::Clock;
+    use engine::wrap::faults::Faults;
+    use engine::wrap::tap::{Fate, Tap};
+
+    #[tokio::test]
+    async fn a_comparison_that_failed_is_tried_again_soon_and_not_only_tomorrow() {
+        let clock = Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)));
+        let (_root, instance) = opened(clock.clone()).await;
+        let policy = instance.policy_named("source").unwrap();
+        let faults = Arc::new(Faults::default());
+        faults.at("destination.list", 1, Fate::FailBefore(ErrorKind::Unavailable));
+        let destination = Tap::new(faults).read("destination", policy.destination.clone());
+        instance.policies.put(Policy { destination, ..(*policy).clone() });
+        let reconciled = async || policy.catalog.state().await.unwrap().reconciled;
+
+        let cancel = CancellationToken::new();
+        let (shared, token) = (instance.clone(), cancel.clone());
+        let running = tokio::spawn(async move { upkeep(&shared, "source", &token).await });
+        clock.until_asleep(1).await;
+        assert_eq!(reconciled().await, None);
+        clock.advance(RECONCILE_AGAIN);
+        let mut looks = 0;
+        while reconciled().await.is_none() {
+            looks += 1;
+            assert!(looks < 100_000 && !running.is_finished(), "it was not tried again");
+        }
+        assert_eq!(reconciled().await, Some((clock.now(), 0)));
+        cancel.cancel();
+        running.await.unwrap();
     }
 }

@@ -12,7 +12,7 @@ use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
 use engine::steps::purge::Purger;
 use engine::wrap::retry::Retries;
-use local::clock::{SystemClock, SystemNonces};
+use local::clock::SystemNonces;
 use local::credentials::{Credentials, Keyring};
 use local::journal::FileJournal;
 use local::sqlite::catalog::SqliteCatalog;
@@ -25,9 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 /// Opens everything. Buckets that policies name are made if they are not there.
-pub(crate) async fn open(folder: Folder, config: Config) -> Result<Arc<Instance>, Failure> {
+pub(crate) async fn open(folder: Folder, config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Instance>, Failure> {
     let data = folder.path().to_owned();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().context("the operating system gave no random numbers")?);
     let (credentials, _) = Credentials::load_or_create(&data)?;
     let store = Store::open(&data, clock.clone(), nonces.clone()).await?;

@@ -102,7 +102,8 @@ pub(crate) fn set_catalogs_aside(
     let stamp = now.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
     for name in names {
         let file = catalog_file(data, &name);
-        for ending in ["", "-wal", "-shm"] {
+        // The file goes last: a log that a crash left beside no file would be taken for the new file's.
+        for ending in ["-wal", "-shm", ""] {
             let from = with_ending(&file, ending);
             let to = with_ending(&file, &format!(".{stamp}{ending}"));
             match fs::rename(&from, &to) {

@@ -108,11 +108,17 @@ fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: U
 
 fn problems_of_queue(backlog: &Backlog, now: UnixMs, problems: &mut Vec<String>) {
     if let Some(oldest) = backlog.oldest.filter(|oldest| now.since(*oldest) > EVENT_WAIT_MAX) {
-        problems.push(format!("{} events wait, the oldest since {oldest}", backlog.waiting));
+        let waiting = counted(backlog.waiting, "event waits", "events wait");
+        problems.push(format!("{waiting}, the oldest since {oldest}"));
     }
     if backlog.dead > 0 {
-        problems.push(format!("{} dead letters: `afterimage dlq list` says why", backlog.dead));
+        let dead = counted(backlog.dead, "dead letter", "dead letters");
+        problems.push(format!("{dead}: `afterimage dlq list` says why"));
     }
+}
+
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn buckets(instance: &Instance) -> Vec<BucketStatus> {
@@ -151,4 +157,58 @@ fn keep_in_words(keep: &Keep) -> String {
     let mut parts: Vec<String> = counts.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what}{n}")).collect();
     parts.extend(within.map(|span| format!("all within {span}")));
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::object_key;
+    use crate::instance::tests::opened;
+    use engine::flows::clean::clean;
+    use engine::memory::clock::MemoryClock;
+    use engine::ports::objects::{Attributes, Onto};
+    use futures_util::StreamExt;
+    use lifecycle::time::SpanMs;
+    use local::store::BucketName;
+    use std::sync::Arc;
+    use tokio_util::sync::CancellationToken;
+
+    /// What `--check` complains of; it fails exactly when there is any.
+    async fn problems(instance: &Instance) -> Vec<String> {
+        let answer = status(instance).await.unwrap();
+        let Answer::Status(status) = &answer else { panic!("{answer:?}") };
+        assert_eq!(answer.is_success(true), status.problems.is_empty());
+        assert!(answer.is_success(false), "without --check it only says so");
+        status.problems.clone()
+    }
+
+    #[tokio::test]
+    async fn what_is_late_or_waits_too_long_is_a_problem() {
+        let clock = Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)));
+        let (_root, instance) = opened(clock.clone()).await;
+        assert_eq!(problems(&instance).await, [""; 0], "a fresh daemon has had no time to be late");
+
+        clock.advance(SpanMs::minutes(5));
+        let [late] = &problems(&instance).await[..] else { panic!("only the clean is late") };
+        assert!(late.contains("source: it should have been cleaned 3 times since (never)"), "{late}");
+        let policy = instance.policy_named("source").unwrap();
+        clean(&policy, &CancellationToken::new()).await.unwrap();
+        assert_eq!(problems(&instance).await, [""; 0]);
+
+        // Nothing drives the queue here: the event waits.
+        let writer = instance.store.writer(&BucketName::new("source").unwrap()).unwrap();
+        let key = object_key("a.txt").unwrap();
+        let body = futures_util::stream::empty().boxed();
+        writer.put(&key, body, &Attributes::default(), Onto::Anything).await.unwrap();
+        clock.advance(EVENT_WAIT_MAX);
+        clean(&policy, &CancellationToken::new()).await.unwrap();
+        assert_eq!(problems(&instance).await, [""; 0]);
+        clock.advance(SpanMs(1));
+        let [waiting] = &problems(&instance).await[..] else { panic!("only the event waits") };
+        assert!(waiting.contains("1 event waits, the oldest since"), "{waiting}");
+
+        clock.advance(RECONCILE_AGE_MAX);
+        let found = problems(&instance).await;
+        assert!(found.iter().any(|problem| problem.contains("source: never reconciled")), "{found:?}");
+    }
 }

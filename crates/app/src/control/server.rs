@@ -7,8 +7,9 @@ use super::{Cancel, Request, SocketPath, VERSION};
 use crate::command::Command;
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame, feed};
-use crate::limits::{CONTROL_CONNECTIONS, CONTROL_LINE_MAX};
+use crate::limits::{CONTROL_ACCEPT_WAIT, CONTROL_CONNECTIONS, CONTROL_LINE_MAX};
 use crate::who::user_name;
+use engine::ports::clock::Clock;
 use futures_util::future::BoxFuture;
 use std::fs::{self, Permissions};
 use std::io;
@@ -44,7 +45,7 @@ pub(crate) fn remove(folder: &Path) -> io::Result<()> {
 }
 
 /// Answers until cancelled, then waits for the commands under way, which are cancelled too.
-pub(crate) async fn serve(listener: UnixListener, run: Runner, cancel: CancellationToken) {
+pub(crate) async fn serve(listener: UnixListener, run: Runner, clock: Arc<dyn Clock>, cancel: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
     let commands = TaskTracker::new();
     loop {
@@ -52,53 +53,66 @@ pub(crate) async fn serve(listener: UnixListener, run: Runner, cancel: Cancellat
             () = cancel.cancelled() => break,
             place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
         };
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = next(|| listener.accept(), clock.as_ref()) => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let (run, cancel) = (run.clone(), cancel.child_token());
-                commands.spawn(async move {
-                    if let Err(error) = answer(stream, run, cancel).await {
-                        // The client is gone, or never spoke: there is nobody left to tell.
-                        tracing::debug!(%error, "control connection ended");
-                    }
-                    drop(place);
-                });
+        let (run, cancel) = (run.clone(), cancel.child_token());
+        commands.spawn(async move {
+            if let Err(error) = answer(stream, run, cancel).await {
+                // The client is gone, or never spoke: there is nobody left to tell.
+                tracing::debug!(%error, "control connection ended");
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept on the control socket");
-                tokio::task::yield_now().await;
-            }
-        }
+            drop(place);
+        });
     }
     commands.close();
     commands.wait().await;
 }
 
+/// The next connection. What keeps one from being accepted (no file handle is free) lasts a while: after a failure there
+/// is a pause, or the loop would take a whole core until it is over.
+async fn next<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F, clock: &dyn Clock) -> T {
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the control socket");
+                clock.sleep(CONTROL_ACCEPT_WAIT).await;
+            }
+        }
+    }
+}
+
+/// Over when the command is: whoever waits for this waits for all that the command has begun.
 async fn answer(stream: UnixStream, run: Runner, cancel: CancellationToken) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let (feed, frames) = feed();
     let own = rustix::process::getuid().as_raw();
-    if peer.uid() != own && peer.uid() != 0 {
-        let refusal = Failure::failed(format!("only {} may give commands to this daemon", user_name(own)));
-        feed.end(Err(refusal)).await;
+    let refusal = if peer.uid() != own && peer.uid() != 0 {
+        Failure::failed(format!("only {} may give commands to this daemon", user_name(own)))
     } else {
-        match request(&mut reader).await? {
+        let asked = tokio::select! {
+            asked = request(&mut reader) => asked?,
+            () = cancel.cancelled() => Err(Failure::failed("the daemon is stopping")),
+        };
+        match asked {
             Ok(command) => {
-                let (running, stop) = (cancel.clone(), cancel.clone());
-                tokio::spawn(async move { run(command, user_name(peer.uid()), feed, running).await });
-                tokio::spawn(async move { watch(reader, stop).await });
+                let running = tokio::spawn(run(command, user_name(peer.uid()), feed, cancel.clone()));
+                let watching = tokio::spawn(watch(reader, cancel.clone()));
+                let written = write_frames(frames, &mut writer).await;
+                // Nobody reads any more, or everything is said: what still runs must not outlive the connection.
+                cancel.cancel();
+                let (ended, watched) = tokio::join!(running, watching);
+                return written.and(ended.and(watched).map_err(io::Error::other));
             }
-            Err(refusal) => drop(feed.end(Err(refusal)).await),
+            Err(refusal) => refusal,
         }
-    }
-    let written = write_frames(frames, &mut writer).await;
-    cancel.cancel();
-    written
+    };
+    feed.end(Err(refusal)).await;
+    write_frames(frames, &mut writer).await
 }
 
 async fn request(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Result<Command, Failure>> {
@@ -157,6 +171,10 @@ async fn write_frames(mut frames: mpsc::Receiver<Frame>, writer: &mut OwnedWrite
 mod tests {
     use super::*;
     use crate::answer::{Answer, Listed};
+    use engine::memory::clock::MemoryClock;
+    use lifecycle::time::UnixMs;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::sync::Notify;
 
     /// A command that works until it is cancelled, and then says so.
     fn endless() -> Runner {
@@ -178,7 +196,8 @@ mod tests {
         fn start(run: Runner) -> Server {
             let folder = tempfile::tempdir().unwrap();
             let cancel = CancellationToken::new();
-            let serving = tokio::spawn(serve(listen(folder.path()).unwrap(), run, cancel.clone()));
+            let clock = Arc::new(MemoryClock::at(UnixMs(0)));
+            let serving = tokio::spawn(serve(listen(folder.path()).unwrap(), run, clock, cancel.clone()));
             Server { folder, cancel, serving }
         }
 
@@ -232,6 +251,61 @@ mod tests {
         stream.write_all(format!("{LS}\n").as_bytes()).await.unwrap();
         server.cancel.cancel();
         server.serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stopping_daemon_waits_for_a_command_whose_client_is_gone() {
+        let (began, may_end, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()), CancellationToken::new());
+        let (told, waits, done) = (began.clone(), may_end.clone(), ended.clone());
+        let server = Server::start(Arc::new(move |_, _, feed, cancel| {
+            let (told, waits, done) = (told.clone(), waits.clone(), done.clone());
+            Box::pin(async move {
+                cancel.cancelled().await;
+                told.notify_one();
+                waits.notified().await;
+                // More than the client's socket could ever take: its end is noticed.
+                while feed.send(Frame::Progress { done: 1, total: None, what: "copies".to_owned() }).await {}
+                done.cancel();
+            })
+        }));
+        let mut stream = server.connect().await;
+        stream.write_all(format!("{LS}\n").as_bytes()).await.unwrap();
+        drop(stream);
+        began.notified().await;
+        server.cancel.cancel();
+        may_end.notify_one();
+        server.serving.await.unwrap();
+        assert!(ended.is_cancelled(), "the daemon went away under a running command");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_speaks_does_not_hold_up_a_stop() {
+        let server = Server::start(endless());
+        let mut silent = server.connect().await;
+        // A second one is answered: the first was accepted before it.
+        let answer = server.ask(&[LS, r#"{"cancel":true}"#]).await;
+        assert!(answer.contains("cancelled"), "{answer}");
+        server.cancel.cancel();
+        server.serving.await.unwrap();
+        let mut told = String::new();
+        silent.read_to_string(&mut told).await.unwrap();
+        assert!(told.contains("the daemon is stopping"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_to_accept_there_is_a_pause() {
+        let (tries, clock) = (AtomicU64::new(0), MemoryClock::skipping(UnixMs(0)));
+        let accept = || async {
+            match tries.fetch_add(1, Ordering::Relaxed) {
+                3 => Ok("a connection"),
+                _ => Err(io::Error::from(rustix::io::Errno::MFILE)),
+            }
+        };
+        assert_eq!(next(accept, &clock).await, "a connection");
+        assert_eq!(
+            clock.now(),
+            UnixMs(0).plus(CONTROL_ACCEPT_WAIT).plus(CONTROL_ACCEPT_WAIT).plus(CONTROL_ACCEPT_WAIT)
+        );
     }
 
     #[tokio::test]
