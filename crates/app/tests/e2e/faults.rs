@@ -229,6 +229,25 @@ fn a_folder_remembers_the_configuration_that_it_was_served_with() {
 }
 
 #[test]
+fn a_running_daemon_answers_whatever_has_become_of_its_configuration_file() {
+    let folder = Folder::new();
+    folder.ok(&["init", "afterimage.toml"]);
+    let file = folder.root().join("afterimage.toml");
+    let serving = folder.serve_with(&["--config", "afterimage.toml"]);
+    for broken in [Some("[[policy]]\nname = "), None] {
+        match broken {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let status = folder.json(&["status"]);
+        assert_eq!(status["pid"], serving.pid(), "{status:#}");
+        assert_eq!(status["policies"][0]["name"], "documents");
+    }
+    assert_eq!(serving.stop(), 0);
+    assert_eq!(folder.run(&["status"]).code, 1, "without a daemon the file is needed");
+}
+
+#[test]
 fn wrong_usage_and_wrong_configuration_exit_with_two() {
     let folder = Folder::new();
     assert_eq!(folder.run(&["restore"]).code, 2);

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 /// Writes a configuration with one policy.
-fn configure(folder: &Folder, policy: &str) {
+pub(crate) fn configure(folder: &Folder, policy: &str) {
     let text = format!("[[policy]]\nname = \"one\"\nsource = \"local://source\"\n{policy}\n");
     fs::write(folder.root().join("one.toml"), text).unwrap();
 }
 
-const CONFIG: &[&str] = &["--config", "one.toml"];
+pub(crate) const CONFIG: &[&str] = &["--config", "one.toml"];
 
 #[test]
 fn a_mirror_equals_its_source_whatever_the_keys_are_called() {

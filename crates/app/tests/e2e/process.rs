@@ -3,7 +3,7 @@
 use crate::s3::S3;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -26,6 +26,9 @@ pub(crate) struct Serving {
 
 /// A process that never outlives its test, not even one that fails while it starts.
 struct Killed(Child);
+
+/// A command that runs; killed when dropped.
+pub(crate) struct Running(Killed);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -67,6 +70,12 @@ impl Folder {
             out: String::from_utf8(stdout).unwrap(),
             err: String::from_utf8(stderr).unwrap(),
         }
+    }
+
+    /// Begins a command.
+    pub(crate) fn begin(&self, words: &[&str]) -> Running {
+        let mut command = self.command(words);
+        Running(Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     }
 
     /// Runs a command that must succeed.
@@ -141,14 +150,18 @@ impl Serving {
     }
 
     /// Asks it to stop, waits, and gives its exit code.
-    pub(crate) fn stop(mut self) -> i32 {
+    pub(crate) fn stop(self) -> i32 {
         self.signal("-INT");
+        self.ended()
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub(crate) fn ended(mut self) -> i32 {
         self.child.0.wait().unwrap().code().unwrap_or(-1)
     }
 
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(signal).arg(self.child.0.id().to_string()).status().unwrap();
-        assert!(sent.success());
+    pub(crate) fn signal(&self, signal: &str) {
+        self.child.signal(signal);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -166,6 +179,27 @@ impl Serving {
         let (status, body) = self.s3.get(bucket, key).unwrap();
         assert_eq!(status, 200, "{key}");
         String::from_utf8(body).unwrap()
+    }
+}
+
+impl Running {
+    pub(crate) fn signal(&self, signal: &str) {
+        self.0.signal(signal);
+    }
+
+    /// Waits for its end. What it prints fits into a pipe.
+    pub(crate) fn ended(mut self) -> Ended {
+        let (mut out, mut err) = (String::new(), String::new());
+        self.0.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        self.0.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        Ended { code: self.0.0.wait().unwrap().code().unwrap_or(-1), out, err }
+    }
+}
+
+impl Killed {
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.0.id().to_string()).status().unwrap();
+        assert!(sent.success());
     }
 }
 

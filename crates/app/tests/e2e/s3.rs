@@ -51,8 +51,23 @@ impl S3 {
         self.send("PUT", &format!("/{bucket}"), b"")
     }
 
-    /// One signed request on a connection of its own.
+    /// A put that does something else in the middle of its body.
+    pub(crate) fn put_pausing(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: &[u8],
+        meanwhile: impl FnOnce(),
+    ) -> io::Result<Reply> {
+        self.exchange("PUT", &format!("/{bucket}/{key}"), body, meanwhile)
+    }
+
     fn send(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
+        self.exchange(method, path, body, || ())
+    }
+
+    /// One signed request on a connection of its own.
+    fn exchange(&self, method: &str, path: &str, body: &[u8], meanwhile: impl FnOnce()) -> io::Result<Reply> {
         let (path, host) = (encoded(path), self.address.to_string());
         let now = SystemClock.now().timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
         let hash = hex(Sha256::digest(body));
@@ -77,7 +92,10 @@ impl S3 {
         let mut socket = TcpStream::connect(self.address)?;
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
         socket.write_all(head.as_bytes())?;
-        socket.write_all(body)?;
+        let (first, rest) = body.split_at(body.len() / 2);
+        socket.write_all(first)?;
+        meanwhile();
+        socket.write_all(rest)?;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer)?;
         let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut short");
