@@ -3,6 +3,7 @@
 use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which};
 use crate::exit::Failure;
 use crate::when::moment;
+use crate::wiring::Claim;
 use clap::{Args, Parser, Subcommand};
 use lifecycle::time::UnixMs;
 use std::net::SocketAddr;
@@ -42,6 +43,9 @@ pub(crate) enum Verb {
         /// Listen on this address; port 0 takes any free port
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
+        /// Take destination folders over from another data folder, which is lost or will never be served again
+        #[arg(long)]
+        take_over: bool,
     },
     /// Write a commented configuration with values to trust
     Init {
@@ -219,6 +223,8 @@ pub(crate) enum Task {
     Serve {
         /// Where to listen.
         listen: Option<SocketAddr>,
+        /// Whose destination folders may be.
+        claim: Claim,
     },
     /// `init`.
     Init {
@@ -240,7 +246,10 @@ impl Verb {
     /// Reads times and places; relative ones count from `now` and the working folder.
     pub(crate) fn task(self, now: UnixMs, working_folder: &Path) -> Result<Task, Failure> {
         let command = match self {
-            Verb::Serve { listen } => return Ok(Task::Serve { listen }),
+            Verb::Serve { listen, take_over } => {
+                let claim = if take_over { Claim::TakeOver } else { Claim::Own };
+                return Ok(Task::Serve { listen, claim });
+            }
             Verb::Init { file } => return Ok(Task::Init { file }),
             Verb::Config(ConfigVerb::Check) => return Ok(Task::ConfigCheck),
             Verb::Reconcile { rebuild: true, policy } => return Ok(Task::Rebuild { policy }),

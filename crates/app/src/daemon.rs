@@ -16,7 +16,7 @@ use crate::output::{Style, exports};
 use crate::place::{Chosen, remember};
 use crate::schedule;
 use crate::signals::Signals;
-use crate::wiring;
+use crate::wiring::{self, Claim};
 use anyhow::Context;
 use engine::config::{Config, TRIAL_SOURCE};
 use engine::driver::Driver;
@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) async fn serve(
     chosen: Chosen,
     listen: Option<SocketAddr>,
+    claim: Claim,
     place: &Place,
     style: Style,
 ) -> Result<bool, Failure> {
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
     if let Some(file) = &file {
         remember(folder.path(), file)?;
     }
-    let instance = wiring::open(folder, config, Arc::new(SystemClock)).await?;
+    let instance = wiring::open(folder, config, claim, Arc::new(SystemClock)).await?;
     let address = listener.local_addr().context("cannot read the endpoint's own address")?;
     instance.endpoint.set(format!("http://{address}")).expect("set once, here");
     let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;

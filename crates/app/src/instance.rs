@@ -179,7 +179,7 @@ pub(crate) mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("data");
         let folder = Folder::open(&path, IfMissing::Create).unwrap();
-        let instance = wiring::open(folder, Config::trial(path), clock).await.unwrap();
+        let instance = wiring::open(folder, Config::trial(path), wiring::Claim::Own, clock).await.unwrap();
         instance.endpoint.set("http://127.0.0.1:9000".to_owned()).unwrap();
         (root, instance)
     }

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use wiring::Claim;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -55,9 +56,9 @@ fn run(cli: Cli) -> Result<bool, Failure> {
     match task {
         Task::Init { file } => commands::init::init(&file, style),
         Task::ConfigCheck => Ok(commands::config_check::config_check(&place::choose(&cli.place)?.config, style)),
-        Task::Serve { listen } => {
+        Task::Serve { listen, claim } => {
             log_to_stderr("info");
-            runtime()?.block_on(daemon::serve(place::choose(&cli.place)?, listen, &cli.place, style))
+            runtime()?.block_on(daemon::serve(place::choose(&cli.place)?, listen, claim, &cli.place, style))
         }
         Task::Rebuild { policy } => {
             log_to_stderr("warn");
@@ -123,7 +124,7 @@ async fn ask_daemon(daemon: UnixStream, command: Command, style: Style) -> Resul
 async fn run_here(folder: Folder, chosen: Chosen, command: Command, style: Style) -> Result<bool, Failure> {
     let (feed, frames) = feed();
     let cancel = cancel_on_signal()?;
-    let instance = wiring::open(folder, chosen.config, Arc::new(SystemClock)).await?;
+    let instance = wiring::open(folder, chosen.config, Claim::Own, Arc::new(SystemClock)).await?;
     let work = async {
         execute::execute(&instance, command, &who::this_user(), &feed, &cancel).await;
         drop(feed);

@@ -7,7 +7,8 @@ use crate::instance::{Instance, Setting, UNPOISONED};
 use anyhow::Context;
 use engine::config::{COPIES_SUFFIX, Config, Destination, PolicyConfig};
 use engine::driver::Policies;
-use engine::policy::Policy;
+use engine::error::ErrorKind as PortErrorKind;
+use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
 use engine::steps::purge::Purger;
@@ -16,7 +17,7 @@ use local::clock::SystemNonces;
 use local::credentials::{Credentials, Keyring};
 use local::journal::FileJournal;
 use local::sqlite::catalog::SqliteCatalog;
-use local::store::{BUCKETS_FOLDER, BucketName, BucketSpec, Role, Store, StoreError};
+use local::store::{BUCKETS_FOLDER, BucketName, BucketSpec, Role, Store, StoreError, is_bucket_folder};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,8 +25,22 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+/// What to do with a destination's folder that another data folder has marked as its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Refuse it.
+    Own,
+    /// Take it over: a person said so.
+    TakeOver,
+}
+
 /// Opens everything. Buckets that policies name are made if they are not there.
-pub(crate) async fn open(folder: Folder, config: Config, clock: Arc<dyn Clock>) -> Result<Arc<Instance>, Failure> {
+pub(crate) async fn open(
+    folder: Folder,
+    config: Config,
+    claim: Claim,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Instance>, Failure> {
     let data = folder.path().to_owned();
     let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().context("the operating system gave no random numbers")?);
     let (credentials, _) = Credentials::load_or_create(&data)?;
@@ -53,6 +68,9 @@ pub(crate) async fn open(folder: Folder, config: Config, clock: Arc<dyn Clock>) 
         folder,
     });
     for policy in instance.config.policies.clone() {
+        claim_folder(&instance.store, &policy, claim)
+            .await
+            .map_err(|failure| failure.while_doing(format!("cannot set up the policy {}", policy.name)))?;
         add(&instance, policy, false).await?;
     }
     for bucket in buckets_by_default(&instance) {
@@ -173,6 +191,51 @@ async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -
     Ok(())
 }
 
+/// Before a policy may purge in a folder outside of the data folder, the folder must be its own: not another data folder's,
+/// and, for a mirror, which deletes what its source has not, made by Afterimage to begin with.
+async fn claim_folder(store: &Arc<Store>, policy: &PolicyConfig, claim: Claim) -> Result<(), Failure> {
+    let Destination::Folder(folder) = &policy.destination else { return Ok(()) };
+    let marked = is_bucket_folder(folder);
+    if policy.mode == Mode::Mirror && !marked && holds_files(folder)? {
+        return Err(Failure::failed(format!(
+            "{} holds files that Afterimage did not make, and a mirror deletes what its source has not: name an empty or a \
+             new folder",
+            folder.display()
+        )));
+    }
+    if claim == Claim::Own || !marked {
+        return Ok(());
+    }
+    let source = BucketName::new(policy.source.bucket.clone())?;
+    if policy.mode == Mode::Mirror && !matches!(store.has_objects(&source).await, Ok(true)) {
+        return Err(Failure::failed(format!(
+            "the source {source} has no objects, so the mirror would delete everything in {}: put its files into the source \
+             first (serve without this policy, and copy them with any S3 client), then take the folder over",
+            folder.display()
+        )));
+    }
+    Ok(store.take_over(&folder_bucket(folder)?, folder).await?)
+}
+
+fn holds_files(folder: &Path) -> Result<bool, Failure> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            let context = format!("cannot read {}", folder.display());
+            return Err(Failure::Failed(anyhow::Error::new(error).context(context)));
+        }
+    };
+    for entry in entries {
+        // A fresh file system has the first; what a killed first start leaves is in the second.
+        let name = entry.with_context(|| format!("cannot read {}", folder.display()))?.file_name();
+        if name != "lost+found" && name != ".afterimage" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn catalog(data: &Path, config: &PolicyConfig) -> Result<Arc<SqliteCatalog>, Failure> {
     let file = catalog_file(data, config.name.as_str());
     let opened = tokio::task::spawn_blocking(move || SqliteCatalog::open(&file)).await?;
@@ -196,7 +259,13 @@ async fn make(store: &Arc<Store>, name: BucketName, role: Role, root: Option<Pat
     match store.create_bucket(BucketSpec { name: name.clone(), role, root: root.clone() }).await {
         Ok(_) => Ok(()),
         Err(StoreError::BucketExists(_)) => {
-            let there = store.bucket(name.as_str())?.info().clone();
+            let bucket = store.bucket(name.as_str())?;
+            match bucket.open().await {
+                // Its disk is not mounted: events wait for it, and nothing else does.
+                Err(StoreError::Port(error)) if error.kind == PortErrorKind::Missing => {}
+                opened => opened?,
+            }
+            let there = bucket.info().clone();
             if there.role != role {
                 return Err(Failure::failed(match role {
                     Role::Destination => format!(

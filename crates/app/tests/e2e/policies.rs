@@ -124,3 +124,62 @@ fn an_index_that_is_lost_is_made_again_from_the_files() {
     let policies = folder.json(&["status"])["policies"].clone();
     assert_eq!(policies[0]["name"], "photos", "{policies:#}");
 }
+
+#[test]
+fn copies_outlive_their_data_folder_and_are_handed_on_to_a_new_one() {
+    let folder = Folder::new();
+    let disk = folder.root().join("disk");
+    configure(&folder, &format!("destination = \"local://{}\"", disk.display()));
+    let serving = folder.serve_with(CONFIG);
+    for n in 0..3 {
+        serving.put("source", &format!("{n}.txt"), "kept");
+    }
+    folder.settle();
+    assert_eq!(serving.stop(), 0);
+    // As on a new machine: the configuration and the disk are there, the data folder is not.
+    let lost = folder.root().join("lost");
+    fs::rename(folder.data(), &lost).unwrap();
+
+    let refused = folder.run(&[CONFIG, &["serve", "--listen", "127.0.0.1:0"]].concat());
+    assert_eq!(refused.code, 1);
+    for part in [disk.to_str().unwrap(), folder.data().to_str().unwrap(), "--take-over"] {
+        assert!(refused.err.contains(part), "{part}: {refused:?}");
+    }
+    let serving = folder.start(&[CONFIG, &["serve", "--take-over"]].concat());
+    folder.settle();
+    folder.ok(&["restore", "--everything"]);
+    for n in 0..3 {
+        assert_eq!(serving.text("source", &format!("{n}.txt")), "kept");
+    }
+    assert_eq!(serving.stop(), 0);
+
+    fs::remove_dir_all(folder.data()).unwrap();
+    fs::rename(&lost, folder.data()).unwrap();
+    let refused = folder.run(&[CONFIG, &["serve", "--listen", "127.0.0.1:0"]].concat());
+    assert_eq!(refused.code, 1, "the one that lost the folder must not purge in it: {refused:?}");
+}
+
+#[test]
+fn a_mirror_is_never_made_over_files_that_it_did_not_make() {
+    let folder = Folder::new();
+    let disk = folder.root().join("disk");
+    fs::create_dir(&disk).unwrap();
+    fs::write(disk.join("thesis.tex"), "dear").unwrap();
+    configure(&folder, &format!("destination = \"local://{}\"\nmode = \"mirror\"", disk.display()));
+    let serve = [CONFIG, &["serve", "--listen", "127.0.0.1:0"]].concat();
+    let refused = folder.run(&serve);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("a mirror deletes what its source has not"), "{refused:?}");
+    assert!(!disk.join(".afterimage").exists());
+
+    fs::remove_file(disk.join("thesis.tex")).unwrap();
+    let serving = folder.serve_with(CONFIG);
+    serving.put("source", "a.txt", "kept");
+    folder.settle();
+    assert_eq!(serving.stop(), 0);
+    fs::remove_dir_all(folder.data()).unwrap();
+    let refused = folder.run(&[&serve[..], &["--take-over"]].concat());
+    assert_eq!(refused.code, 1, "a new source is empty");
+    assert!(refused.err.contains("the mirror would delete everything"), "{refused:?}");
+    assert_eq!(fs::read_to_string(disk.join("a.txt")).unwrap(), "kept");
+}

@@ -122,8 +122,13 @@ impl Folder {
     }
 
     pub(crate) fn serve_with(&self, words: &[&str]) -> Serving {
+        self.start(&[words, &["serve"]].concat())
+    }
+
+    /// Starts the daemon by these words, `serve` among them.
+    pub(crate) fn start(&self, words: &[&str]) -> Serving {
         let log = File::options().create(true).append(true).open(self.root.path().join("serve.log")).unwrap();
-        let mut command = self.command(&[words, &["serve", "--listen", "127.0.0.1:0"]].concat());
+        let mut command = self.command(&[words, &["--listen", "127.0.0.1:0"]].concat());
         let mut child = Killed(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
         let mut out = BufReader::new(child.0.stdout.take().unwrap());
         let mut printed = String::new();

@@ -33,6 +33,15 @@ impl Bucket {
         &self.held.info
     }
 
+    /// Opens the bucket's folder, if that is not done yet. Errors: it is not there (`Missing`), or another data folder's
+    /// (`AccessDenied`).
+    pub async fn open(&self) -> StoreResult<()> {
+        let held = Arc::clone(&self.held);
+        let opened =
+            self.store.blocking.run("open bucket", &self.held.info.name, move || held.tree().map(drop)).await?;
+        Ok(opened?)
+    }
+
     /// What the object is; `None` when it is definitely absent. `version`: a version that is still kept (source buckets).
     pub async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> StoreResult<Option<ObjectInfo>> {
         Ok(self.locate(key, version).await?.map(|row| row.info()))

@@ -5,7 +5,8 @@
 
 use super::error::io_error;
 use super::limits::KEY_LOCKS;
-use super::tree::{Access, Tree};
+use super::marker::Owner;
+use super::tree::Tree;
 use super::types::BucketInfo;
 use engine::error::{ErrorKind, PortError, PortResult};
 use lifecycle::ids::ObjectKey;
@@ -25,6 +26,8 @@ pub(super) struct Held {
     pub(super) id: i64,
     /// What it is.
     pub(super) info: BucketInfo,
+    /// The data folder, if the bucket's folder lies outside of it.
+    owner: Option<Owner>,
     deleted: AtomicBool,
     tree: Mutex<Option<Arc<Tree>>>,
     locks: Vec<Arc<AsyncMutex<()>>>,
@@ -35,10 +38,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(id: i64, info: BucketInfo, tree: Option<Tree>) -> Held {
+    pub(super) fn new(id: i64, info: BucketInfo, owner: Option<Owner>, tree: Option<Tree>) -> Held {
         Held {
             id,
             info,
+            owner,
             deleted: AtomicBool::new(false),
             tree: Mutex::new(tree.map(Arc::new)),
             locks: (0..KEY_LOCKS).map(|_| Arc::default()).collect(),
@@ -63,7 +67,7 @@ impl Held {
             return Ok(Arc::clone(tree));
         }
         // Once in a life, or while the folder is missing: a few calls on the caller's thread do no harm.
-        match Tree::open(&self.info.root, self.info.name.as_str(), Access::Private) {
+        match Tree::open(&self.info.root, self.info.name.as_str(), self.owner.as_ref()) {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 *tree = Some(Arc::clone(&opened));

@@ -15,6 +15,7 @@ mod held;
 mod index;
 mod intake;
 mod limits;
+mod marker;
 mod meta;
 mod multipart;
 mod path;
@@ -35,6 +36,7 @@ mod tests;
 pub use bucket::Bucket;
 pub use error::{StoreError, StoreResult};
 pub use folder::FolderTarget;
+pub use marker::is_bucket_folder;
 pub use reindex::Reindexed;
 pub use types::{
     BodyCheck, BodyDigest, BucketInfo, BucketName, BucketSpec, CompleteExpectation, CompletePart, CopyAttributes,
@@ -54,6 +56,7 @@ use held::Held;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use limits::BLOCKING_AT_ONCE;
+use marker::Owner;
 use path::Sequencer;
 use reclaim::Reclaimer;
 use rusqlite::{Connection, params};
@@ -62,7 +65,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tree::{Access, Tree};
+use tree::Tree;
 
 /// The file of the index, the spool and the dead letters in the data folder.
 pub const STATE_FILE: &str = "state.sqlite";
@@ -72,6 +75,8 @@ pub const BUCKETS_FOLDER: &str = "buckets";
 /// All buckets of one data folder.
 pub struct Store {
     data_dir: PathBuf,
+    /// How folders outside of the data folder know it.
+    owner: Owner,
     db: Arc<Database>,
     clock: Arc<dyn Clock>,
     nonces: Arc<dyn Nonces>,
@@ -108,13 +113,19 @@ impl Store {
     /// until it is.
     pub async fn open(data_dir: &Path, clock: Arc<dyn Clock>, nonces: Arc<dyn Nonces>) -> StoreResult<Arc<Store>> {
         let path = data_dir.join(STATE_FILE);
+        let owner = Owner::of(data_dir, nonces.nonce());
+        let owner = owner.map_err(|error| io_error("read the id of", data_dir.display(), error))?;
         let opening = tokio::task::spawn_blocking(move || Database::open(&path, &schema::SCHEMA));
         let db = Arc::new(opening.await.map_err(|_| panicked("open database", STATE_FILE))??);
         let (reclaimer, reclaims) = Reclaimer::new();
         let spool = Arc::new(Spool::open(Arc::clone(&db), Arc::clone(&clock), reclaimer.clone()).await?);
-        let (last, buckets, unread) = db.read("read buckets", STATE_FILE, load).await?;
+        let (last, buckets, unread) = {
+            let (data_dir, owner) = (data_dir.to_owned(), owner.clone());
+            db.read("read buckets", STATE_FILE, move |db| load(db, &data_dir, &owner)).await?
+        };
         let store = Arc::new(Store {
             data_dir: data_dir.to_owned(),
+            owner,
             db,
             clock,
             nonces,
@@ -140,7 +151,9 @@ impl Store {
             Some(root) => root,
             None => self.data_dir.join(BUCKETS_FOLDER).join(spec.name.as_str()),
         };
-        let Some(root_text) = root.to_str().map(str::to_owned) else {
+        // A folder inside the data folder moves with it.
+        let written = root.strip_prefix(&self.data_dir).unwrap_or(&root);
+        let Some(root_text) = written.to_str().map(str::to_owned) else {
             return Err(StoreError::Invalid(format!("the folder {} is not named in UTF-8", root.display())));
         };
         let naming = self.naming.lock().await;
@@ -148,7 +161,9 @@ impl Store {
             return self.bring_back(held, spec.role, &root).await;
         }
         let (name, at) = (spec.name.to_string(), root.clone());
-        let make = move || Tree::create(&at, &name, Access::Private);
+        let owner = owner_of(&root, &self.data_dir, &self.owner);
+        let claimed = owner.clone();
+        let make = move || Tree::create(&at, &name, claimed.as_ref());
         let tree = self.blocking.run("create bucket", &spec.name, make).await?;
         let tree = tree.map_err(|error| io_error("create bucket", root.display(), error))?;
 
@@ -161,7 +176,7 @@ impl Store {
             Ok(db.last_insert_rowid())
         };
         let id = self.db.write("create bucket", info.name.as_str(), insert).await?;
-        let held = Arc::new(Held::new(id, info, Some(tree)));
+        let held = Arc::new(Held::new(id, info, owner, Some(tree)));
         {
             let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
             buckets.insert(held.info.name.to_string(), Arc::clone(&held));
@@ -236,6 +251,21 @@ impl Store {
         }
         held.set_deleted(true);
         Ok(())
+    }
+
+    /// Takes a folder over that another data folder has marked as its own, for the bucket of that name: its data folder is
+    /// lost, or will never be served again. Refused while a process works on it. A folder that is nobody's is left as it is.
+    pub async fn take_over(&self, bucket: &BucketName, root: &Path) -> StoreResult<()> {
+        let (folder, name, owner) = (root.to_owned(), bucket.to_string(), self.owner.clone());
+        let take = move || marker::take_over(&folder, &name, &owner);
+        let taken = self.blocking.run("take over", root.display(), take).await?;
+        Ok(taken.map_err(|error| io_error("take over", root.display(), error))?)
+    }
+
+    /// Whether a bucket has objects. [`StoreError::NoSuchBucket`].
+    pub async fn has_objects(&self, name: &BucketName) -> StoreResult<bool> {
+        let id = self.visible(name.as_str())?.id;
+        Ok(self.db.read("list objects", name.as_str(), move |db| index::has_objects(db, id)).await?)
     }
 
     /// All buckets by name.
@@ -359,6 +389,11 @@ fn panicked(attempted: &'static str, object: impl fmt::Display) -> PortError {
     PortError::new(attempted, object, ErrorKind::Internal("the task panicked".to_owned()))
 }
 
+/// A bucket's folder inside the data folder needs no owner: whoever holds the one holds the other.
+fn owner_of(root: &Path, data_dir: &Path, owner: &Owner) -> Option<Owner> {
+    (!root.starts_with(data_dir)).then(|| owner.clone())
+}
+
 fn role_text(role: Role) -> &'static str {
     match role {
         Role::Source => "source",
@@ -369,7 +404,7 @@ fn role_text(role: Role) -> &'static str {
 /// The last sequencer, the buckets, and the names of those whose files have not all become rows yet.
 type Loaded = (Sequencer, BTreeMap<String, Arc<Held>>, Vec<String>);
 
-fn load(db: &Connection) -> Result<Loaded, Fault> {
+fn load(db: &Connection, data_dir: &Path, owner: &Owner) -> Result<Loaded, Fault> {
     let (mut buckets, mut unread) = (BTreeMap::new(), Vec::new());
     let mut statement = db.prepare_cached("SELECT id, name, role, root, created_at, deleted, unread FROM buckets")?;
     let mut rows = statement.query([])?;
@@ -380,9 +415,10 @@ fn load(db: &Connection) -> Result<Loaded, Fault> {
         let damaged =
             |_| PortError::new("read bucket", &name, ErrorKind::Damaged("it has no bucket's name".to_owned()));
         let bucket_name = BucketName::new(name.clone()).map_err(damaged)?;
-        let root = PathBuf::from(row.get::<_, String>(3)?);
+        let root = data_dir.join(row.get::<_, String>(3)?);
         let info = BucketInfo { name: bucket_name, role, root, created_at: UnixMs(row.get(4)?) };
-        let held = Held::new(row.get(0)?, info, None);
+        let bucket_owner = owner_of(&info.root, data_dir, owner);
+        let held = Held::new(row.get(0)?, info, bucket_owner, None);
         held.set_deleted(row.get(5)?);
         if row.get(6)? {
             unread.push(name.clone());

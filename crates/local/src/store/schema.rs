@@ -20,7 +20,7 @@ CREATE TABLE buckets (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT NOT NULL UNIQUE,
   role TEXT NOT NULL CHECK (role IN ('source', 'destination')),
-  root TEXT NOT NULL,
+  root TEXT NOT NULL, -- absolute, or below the data folder
   created_at INTEGER NOT NULL,
   deleted INTEGER NOT NULL DEFAULT 0,
   unread INTEGER NOT NULL DEFAULT 0 -- its folder's files have not all become rows yet

@@ -9,20 +9,19 @@
 //! has been told of. Deleting does not fsync: after a power cut a deleted file may be back, as one that no row knows.
 
 use super::limits::{DURABLE_FOLDERS_KNOWN, PROBES_MAX, PUBLISH_TRIES};
+use super::marker::{self, Owner, Unmarked};
 use super::path::{CONFLICT, RESERVED};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Folders of the store itself below [`RESERVED`].
 const OWN_FOLDERS: [&str; 3] = ["tmp", "uploads", "meta"];
-/// The file that says whose folder this is.
-const MARKER: &str = "bucket";
 
 /// Who may read what a tree makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +39,8 @@ pub(super) struct Tree {
     access: Access,
     /// Folders whose names are known to survive a power cut.
     durable: Mutex<HashSet<String>>,
+    /// Held while the folder is open, if it lies outside of the data folder.
+    _lock: Option<File>,
 }
 
 /// A temporary file. Deleted when it is dropped before it was published.
@@ -52,29 +53,11 @@ pub(super) struct Temp {
 }
 
 impl Tree {
-    /// Makes the folder, if need be, and takes it for the bucket of that name.
-    /// Fails with `AlreadyExists` when another bucket has it.
-    pub(super) fn create(path: &Path, bucket: &str, access: Access) -> io::Result<Tree> {
+    /// Makes the folder, if need be, and takes it for the bucket of that name. `owner`: the data folder, for a folder outside
+    /// of it. Errors: those of [`marker::hold`].
+    pub(super) fn create(path: &Path, bucket: &str, owner: Option<&Owner>) -> io::Result<Tree> {
         std::fs::create_dir_all(path)?;
-        let own = path.join(RESERVED);
-        for folder in OWN_FOLDERS {
-            std::fs::create_dir_all(own.join(folder))?;
-        }
-        let marker = own.join(MARKER);
-        match std::fs::read_to_string(&marker) {
-            Ok(text) if text.trim_end() == bucket => {}
-            Ok(text) => {
-                let why = format!("the folder {} belongs to bucket `{}`", path.display(), text.trim_end());
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut file = File::create(&marker)?;
-                writeln!(file, "{bucket}")?;
-                file.sync_all()?;
-            }
-            Err(error) => return Err(error),
-        }
-        File::open(&own)?.sync_all()?;
+        let lock = marker::hold(path, bucket, owner, Unmarked::Take)?;
         for folder in path.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
             match File::open(folder).and_then(|folder| folder.sync_all()) {
                 Ok(()) => {}
@@ -83,18 +66,24 @@ impl Tree {
                 Err(error) => return Err(error),
             }
         }
-        Tree::open(path, bucket, access)
+        Tree::held(path, lock)
     }
 
-    /// Opens a folder that was made for this bucket. Fails with `NotFound` when it is not there: its disk is not mounted,
-    /// or somebody took it away; never to be taken for an empty bucket (V8).
-    pub(super) fn open(path: &Path, bucket: &str, access: Access) -> io::Result<Tree> {
-        let text = std::fs::read_to_string(path.join(RESERVED).join(MARKER))?;
-        if text.trim_end() != bucket {
-            let why = format!("the folder {} belongs to bucket `{}`", path.display(), text.trim_end());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    /// Opens a folder that was made for this bucket. Errors: those of [`marker::hold`]; a folder that is not there (its disk
+    /// is not mounted) is never to be taken for an empty bucket (V8).
+    pub(super) fn open(path: &Path, bucket: &str, owner: Option<&Owner>) -> io::Result<Tree> {
+        let lock = marker::hold(path, bucket, owner, Unmarked::Missing)?;
+        Tree::held(path, lock)
+    }
+
+    /// A folder that is certain to be the bucket's. Its own folders are made again if somebody took them away.
+    fn held(path: &Path, lock: Option<File>) -> io::Result<Tree> {
+        let own = path.join(RESERVED);
+        for folder in OWN_FOLDERS {
+            std::fs::create_dir_all(own.join(folder))?;
         }
-        let tree = Tree::plain(path, access)?;
+        File::open(&own)?.sync_all()?;
+        let tree = Tree { _lock: lock, ..Tree::plain(path, Access::Private)? };
         for name in tree.names_in(&format!("{RESERVED}/tmp"))? {
             tree.remove_own(&format!("tmp/{name}"))?;
         }
@@ -109,12 +98,12 @@ impl Tree {
 
     fn plain(path: &Path, access: Access) -> io::Result<Tree> {
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Tree { root, path: path.to_owned(), access, durable: Mutex::default() })
+        Ok(Tree { root, path: path.to_owned(), access, durable: Mutex::default(), _lock: None })
     }
 
     /// Whether the folder is still the bucket's: tells a missing file from a missing disk.
     pub(super) fn is_there(&self) -> bool {
-        self.path.join(RESERVED).join(MARKER).exists()
+        marker::is_bucket_folder(&self.path)
     }
 
     /// A new temporary file.

@@ -151,7 +151,7 @@ pub(crate) fn object_files(data_folder: &Path) -> Vec<String> {
             let name = path.strip_prefix(data_folder).unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.contains(".sqlite") && !name.ends_with(".afterimage/bucket") {
+            } else if !name.contains(".sqlite") && !name.ends_with(".afterimage/bucket") && name != "id" {
                 found.push(name);
             }
         }

@@ -4,6 +4,7 @@ mod buckets;
 mod clients;
 mod conformance;
 mod crash;
+mod folders;
 mod keys;
 mod multipart;
 
