@@ -62,11 +62,6 @@ fn target(instance: &Instance, policy: &Policy, to: &To) -> Result<Arc<dyn Objec
             Ok(instance.store.writer(&bucket.info().name)?)
         }
         To::Folder(folder) => {
-            if Path::new(folder).starts_with(instance.folder.path()) {
-                return Err(Failure::failed(format!(
-                    "{folder} lies inside the data folder, which Afterimage keeps for itself: name another folder"
-                )));
-            }
             Ok(Arc::new(FolderTarget::open(Path::new(folder), instance.clock.clone(), instance.nonces.clone())?))
         }
     }

@@ -7,6 +7,7 @@ use super::blocking::Blocking;
 use super::error::{StoreError, StoreResult, io_error};
 use super::intake::{Intake, Taken};
 use super::limits::BLOCKING_AT_ONCE;
+use super::marker;
 use super::meta::encode_hex;
 use super::path::{Layout, path_of};
 use super::read::{row_of_file, stream_file};
@@ -19,6 +20,7 @@ use engine::ports::objects::{
 };
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey, VersionId};
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,8 +37,13 @@ pub struct FolderTarget {
 }
 
 impl FolderTarget {
-    /// Opens the folder, made if need be. Blocks.
+    /// Opens the folder, made if need be. Refused (`Invalid`) when it is, or lies in, a bucket's folder or a data folder of
+    /// whatever Afterimage: files restored there would be taken for copies. Blocks.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, nonces: Arc<dyn Nonces>) -> PortResult<FolderTarget> {
+        let enclosing = marker::enclosing(path).map_err(|error| io_error("open folder", path.display(), error))?;
+        if let Some(enclosing) = enclosing {
+            return Err(kept(path.display(), &enclosing.display().to_string()));
+        }
         let tree = Tree::folder(path).map_err(|error| io_error("open folder", path.display(), error))?;
         let blocking = Blocking::new(BLOCKING_AT_ONCE);
         Ok(FolderTarget { tree: Arc::new(tree), blocking, clock, nonces, writing: Mutex::default() })
@@ -77,6 +84,10 @@ impl FolderTarget {
         };
         let (tree, object) = (Arc::clone(&self.tree), key.clone());
         let land = move || -> StoreResult<_> {
+            let enclosing = tree.kept_on_the_way(&names).map_err(|error| io_error("write file", &object, error))?;
+            if let Some(enclosing) = enclosing {
+                return Err(kept(&object, &enclosing).into());
+            }
             let Taken { mut temp, digest, .. } = intake.finish("write file", &object)?;
             let failed = |error| io_error("write file", &object, error);
             temp.file.sync_all().map_err(failed)?;
@@ -93,6 +104,11 @@ impl FolderTarget {
             metadata: metadata.metadata.clone(),
         }))
     }
+}
+
+fn kept(object: impl Display, folder: &str) -> PortError {
+    let why = format!("{folder} is a folder that Afterimage keeps for itself: name another one, outside of it");
+    PortError::new("restore to", object, ErrorKind::Invalid(why))
 }
 
 impl Drop for FolderTarget {

@@ -70,9 +70,11 @@ pub fn is_bucket_folder(folder: &Path) -> bool {
     folder.join(RESERVED).join(MARKER).exists()
 }
 
-/// Whether a folder is a data folder.
-fn is_data_folder(folder: &Path) -> bool {
-    folder.join("format").is_file() && folder.join(super::STATE_FILE).is_file()
+/// Files by which a folder is known to be kept for the program itself: a bucket's, or a data folder.
+pub(super) const SIGNS: [&[&str]; 2] = [&[".afterimage/bucket"], &["format", super::STATE_FILE]];
+
+fn is_kept(folder: &Path) -> bool {
+    SIGNS.iter().any(|signs| signs.iter().all(|sign| folder.join(sign).is_file()))
 }
 
 /// The bucket's or data folder that this folder is, or lies in, wherever symbolic links lead. Folders that are not there yet
@@ -81,7 +83,7 @@ pub(super) fn enclosing(folder: &Path) -> io::Result<Option<PathBuf>> {
     let absolute = std::path::absolute(folder)?;
     let there = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let real = there.canonicalize()?;
-    Ok(real.ancestors().find(|folder| is_bucket_folder(folder) || is_data_folder(folder)).map(Path::to_owned))
+    Ok(real.ancestors().find(|folder| is_kept(folder)).map(Path::to_owned))
 }
 
 /// Makes sure that the folder is this bucket's, marks it if it is nobody's, and locks it if it has an owner. The lock is held

@@ -106,6 +106,29 @@ impl Tree {
         marker::is_bucket_folder(&self.path)
     }
 
+    /// The first folder on the way to a file that is a bucket's or a data folder itself.
+    pub(super) fn kept_on_the_way(&self, names: &[String]) -> io::Result<Option<String>> {
+        let mut folder = String::new();
+        for name in names.iter().take(names.len().saturating_sub(1)) {
+            folder.push_str(name);
+            for signs in marker::SIGNS {
+                let mut there = 0;
+                for sign in signs {
+                    match self.open_file(&format!("{folder}/{sign}")) {
+                        Ok(_) => there += 1,
+                        Err(error) if is_no_such(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                if there == signs.len() {
+                    return Ok(Some(self.path.join(folder).display().to_string()));
+                }
+            }
+            folder.push('/');
+        }
+        Ok(None)
+    }
+
     /// A new temporary file.
     pub(super) fn temp(self: &Arc<Self>, name: String) -> io::Result<Temp> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;

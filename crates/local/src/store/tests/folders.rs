@@ -107,3 +107,33 @@ async fn a_buckets_own_folders_are_made_again_when_somebody_took_them_away() {
     copy(&world, "a", "b").await.unwrap();
     assert_eq!(get(&world.copies, "b").await.unwrap(), "1");
 }
+
+#[tokio::test]
+async fn nothing_is_restored_into_a_folder_that_is_kept_for_copies() {
+    use super::super::FolderTarget;
+    use engine::ports::objects::ObjectWrite;
+    let above = TempDir::new().unwrap();
+    let world = World::new().await;
+    let root = above.path().join("disk/backup");
+    world.store.create_bucket(on(&root, "elsewhere")).await.unwrap();
+    let link = above.path().join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    std::fs::write(world.folder.path().join("format"), "1\n").unwrap();
+    let open = |path: &Path| {
+        FolderTarget::open(path, world.clock.clone(), Arc::new(crate::clock::SystemNonces::new().unwrap()))
+    };
+    let data = world.folder.path().to_owned();
+    for kept in [root.clone(), root.join("new/deeper"), link.clone(), link.join("new"), data.clone(), data.join("x")] {
+        let error = open(&kept).map(drop).expect_err("kept");
+        assert!(error.to_string().contains("keeps for itself"), "{error}");
+    }
+    assert!(!root.join("new").exists() && !data.join("x").exists());
+
+    let target = open(above.path()).unwrap();
+    let write =
+        async |text| target.put(&key(text), body(Bytes::from("x")), &Attributes::default(), Onto::Nothing).await;
+    let error = write("disk/backup/notes/a").await.expect_err("kept");
+    assert!(error.to_string().contains("keeps for itself"), "{error}");
+    write("disk/other/a").await.unwrap();
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 1, "the program's own folder, and nothing else");
+}
