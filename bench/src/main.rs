@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod latency;
 mod load;
+mod memory;
 mod rig;
 mod scale;
 mod stats;
@@ -65,6 +66,18 @@ enum Which {
         #[arg(long, default_value_t = 2_000)]
         puts: u32,
     },
+    /// Resident memory of the real process with many objects, and while one large object goes in, is copied, and comes out.
+    Memory {
+        /// The program.
+        #[arg(long, default_value = "target/release/afterimage")]
+        program: PathBuf,
+        /// Objects of 100 bytes.
+        #[arg(long, default_value_t = 1_000_000)]
+        objects: usize,
+        /// Size of the large object.
+        #[arg(long, default_value_t = 5)]
+        gib: usize,
+    },
 }
 
 #[tokio::main]
@@ -78,6 +91,7 @@ async fn main() -> Result<()> {
         Which::Drain { events } => drain::run(path, args.rounds, events).await,
         Which::Throughput { puts } => throughput::run(path, args.rounds, puts).await,
         Which::Scale { rows } => scale::per_item(path, &rows).await,
+        Which::Memory { program, objects, gib } => memory::run(&program, path, objects, gib).await,
         Which::Clean { due, puts } => scale::clean_under_load(path, due, puts).await,
     }
 }
