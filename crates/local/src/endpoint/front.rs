@@ -49,12 +49,18 @@ impl Front {
         let mut response = match admit(&mut parts) {
             Ok(admitted) => {
                 let framing = admitted.pieces.map(Framing::new);
-                let body =
-                    IncomingBody::new(body, vitals, Arc::clone(&afterwards), admitted.allowed, framing, admitted.xml);
+                let body = IncomingBody::new(
+                    body,
+                    Arc::clone(&vitals),
+                    Arc::clone(&afterwards),
+                    admitted.allowed,
+                    framing,
+                    admitted.xml,
+                );
                 self.serve(Request::from_parts(parts, Body::http_body_unsync(body)), &afterwards).await
             }
             Err(error) => {
-                drop(IncomingBody::new(body, vitals, Arc::clone(&afterwards), 0, None, None));
+                drop(IncomingBody::new(body, Arc::clone(&vitals), Arc::clone(&afterwards), 0, None, None));
                 error_response(error)
             }
         };
@@ -62,6 +68,7 @@ impl Front {
         // to go on, the body would have to come all the same (RFC 9110, 10.1.1): it ends instead, and says so.
         if !afterwards.drained(if asked_to_go_on { 0 } else { ENDPOINT_LEFTOVER }).await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            vitals.ends_early();
         }
         if let Ok(id) = HeaderValue::from_str(&format!("{}{number:08X}", self.run)) {
             response.headers_mut().insert("x-amz-request-id", id);

@@ -41,5 +41,10 @@ pub const ENDPOINT_PARTS: u32 = 10_000;
 pub const ENDPOINT_PRESIGNED_SECONDS: u64 = 7 * 24 * 60 * 60;
 /// Bytes of a body that are read and thrown away after the request was refused, so that its client sees the answer.
 pub const ENDPOINT_LEFTOVER: usize = 256 * 1024 * 1024;
+/// Bytes that are read and thrown away after such an answer ended the connection, for as long as [`ENDPOINT_LINGER`].
+pub const ENDPOINT_LINGER_BYTES: usize = 256 * 1024 * 1024;
+/// How long a connection that was ended in the middle of a body is still read from: a client that is sending would find
+/// it broken, and never look at the answer.
+pub const ENDPOINT_LINGER: SpanMs = SpanMs::seconds(5);
 /// How often a copy starts over because its source was overwritten meanwhile.
 pub const ENDPOINT_COPY_ROUNDS: usize = 4;

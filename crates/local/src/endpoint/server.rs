@@ -64,7 +64,7 @@ async fn connection(socket: TcpStream, front: Arc<Front>, clock: Arc<dyn Clock>,
         return;
     }
     let vitals = Arc::new(Vitals::default());
-    let io = TokioIo::new(WatchedSocket::new(socket, Arc::clone(&vitals)));
+    let io = TokioIo::new(WatchedSocket::new(socket, Arc::clone(&vitals), Arc::clone(&clock)));
     let service = service_fn(|request| {
         let (front, vitals) = (Arc::clone(&front), Arc::clone(&vitals));
         async move { Ok::<_, Infallible>(front.answer(request, vitals).await) }

@@ -3,13 +3,21 @@
 //! The server looks at them once per `ENDPOINT_IDLE`, by the clock port. A client that trickles bytes keeps its connection
 //! but no memory: buffers are bounded, and at most `ENDPOINT_CONNECTIONS` connections are served.
 
+use super::limits::{ENDPOINT_LINGER, ENDPOINT_LINGER_BYTES};
+use engine::ports::clock::Clock;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Bytes that are thrown away at once.
+const LINGER_PIECE: usize = 16 * 1024;
 
 /// Counters of one connection.
 #[derive(Debug, Default)]
@@ -24,6 +32,8 @@ pub(super) struct Vitals {
     awaits_body: AtomicBool,
     /// The client does not take what is sent.
     awaits_reader: AtomicBool,
+    /// The connection ends before its last request's body has come.
+    ends_early: AtomicBool,
 }
 
 /// What was seen at one look.
@@ -54,6 +64,11 @@ impl Vitals {
         InFlight(Arc::clone(self))
     }
 
+    /// The connection ends with this answer, though its client may still send the request's body.
+    pub(super) fn ends_early(&self) {
+        self.ends_early.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the body of a request is being waited for.
     pub(super) fn awaits_body(&self, waits: bool) {
         self.awaits_body.store(waits, Ordering::Relaxed);
@@ -71,17 +86,46 @@ impl Drop for InFlight {
     }
 }
 
-/// A socket that keeps its vitals.
-#[derive(Debug)]
+/// A socket that keeps its vitals, and lingers at its end where the client may be sending still.
 pub(super) struct WatchedSocket {
     inner: TcpStream,
     vitals: Arc<Vitals>,
+    clock: Arc<dyn Clock>,
+    lingering: Option<Lingering>,
+}
+
+/// The end of a connection whose client may not have seen the answer: bytes that may still come, and for how long.
+struct Lingering {
+    left: usize,
+    over: BoxFuture<'static, ()>,
 }
 
 impl WatchedSocket {
     /// Watches the socket.
-    pub(super) fn new(inner: TcpStream, vitals: Arc<Vitals>) -> WatchedSocket {
-        WatchedSocket { inner, vitals }
+    pub(super) fn new(inner: TcpStream, vitals: Arc<Vitals>, clock: Arc<dyn Clock>) -> WatchedSocket {
+        WatchedSocket { inner, vitals, clock, lingering: None }
+    }
+
+    /// Throws away what comes until the client ends the connection, too. To close it while bytes arrive would break it
+    /// under the client's hands, whose system may then drop the answer unread.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = Arc::clone(&self.clock);
+        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+            left: ENDPOINT_LINGER_BYTES,
+            over: Box::pin(async move { clock.sleep(ENDPOINT_LINGER).await }),
+        });
+        let mut thrown_away = [MaybeUninit::uninit(); LINGER_PIECE];
+        while lingering.left > 0 && lingering.over.poll_unpin(cx).is_pending() {
+            let mut piece = ReadBuf::uninit(&mut thrown_away);
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece)) {
+                Ok(()) if !piece.filled().is_empty() => {
+                    lingering.left = lingering.left.saturating_sub(piece.filled().len())
+                }
+                _ => break,
+            }
+        }
+        lingering.left = 0;
+        Poll::Ready(())
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -125,7 +169,11 @@ impl AsyncWrite for WatchedSocket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        if self.vitals.ends_early.load(Ordering::Relaxed) {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
