@@ -56,7 +56,8 @@ pub(crate) async fn run(program: &Path, folder: &Path, objects: usize, gib: usiz
     note(format!("{gib} GiB are copied"), serving.peak_mib()?);
     let listed = serving.command(&["history", "large", "--json"])?;
     let listed: Value = serde_json::from_str(&listed)?;
-    let copy = listed["policies"][0]["copies"][0]["copy_key"].as_str().with_context(|| format!("one copy in {listed}"))?;
+    let copy =
+        listed["policies"][0]["copies"][0]["copy_key"].as_str().with_context(|| format!("one copy in {listed}"))?;
     let bytes = copies.read(copy).await?;
     ensure!(bytes == (PIECE * PIECES_OF_A_GIB * gib) as u64, "the copy has {bytes} bytes");
     note(format!("{gib} GiB come out"), serving.peak_mib()?);
