@@ -7,6 +7,8 @@ pub const ENDPOINT_CONNECTIONS: usize = 512;
 /// An endpoint connection is closed when it was idle, or when its client neither sent nor took a byte that we waited for,
 /// during one whole span of this length.
 pub const ENDPOINT_IDLE: SpanMs = SpanMs::seconds(60);
+/// How long joining an upload's parts may take before its answer is begun, to be filled with white space until it is known.
+pub const ENDPOINT_QUIET: SpanMs = SpanMs::seconds(5);
 /// How long requests in flight may go on after the endpoint was told to stop.
 pub const ENDPOINT_DRAIN: SpanMs = SpanMs::seconds(20);
 /// Wait after the system refused to accept a connection (no file descriptors left).

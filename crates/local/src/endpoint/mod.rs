@@ -78,7 +78,8 @@ pub struct Endpoint {
 pub async fn serve_endpoint(listener: TcpListener, endpoint: Endpoint, cancel: CancellationToken) {
     let mut config = S3Config::default();
     config.xml_max_body_size = ENDPOINT_XML_BYTES;
-    let service = Service { store: Arc::clone(&endpoint.store), hooks: endpoint.hooks };
+    let service =
+        Service { store: Arc::clone(&endpoint.store), hooks: endpoint.hooks, clock: Arc::clone(&endpoint.clock) };
     let mut builder = S3ServiceBuilder::new(service);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.set_auth(Auth(endpoint.keyring));

@@ -5,14 +5,17 @@ use super::buckets::page_limit;
 use super::checks::{ALGORITHMS, CRC64, checksum_of};
 use super::conditions::timestamp;
 use super::faults::{from_store, named, not_implemented};
-use super::limits::{ENDPOINT_PAGE, ENDPOINT_PARTS};
+use super::limits::{ENDPOINT_PAGE, ENDPOINT_PARTS, ENDPOINT_QUIET};
 use super::objects::{Upload, onto, or_missing};
 use super::owner;
 use super::service::{Service, object_key};
-use crate::store::{Bucket, CompleteExpectation, CompletePart, PartInfo, UploadId};
+use crate::store::{Bucket, CompleteExpectation, CompletePart, ObjectInfo, PartInfo, UploadId};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use engine::ports::clock::Clock;
 use engine::ports::objects::Onto;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use lifecycle::ids::{Checksum, ETag as Tag, ObjectKey};
 use s3s::dto::{
@@ -21,7 +24,7 @@ use s3s::dto::{
     CreateMultipartUploadOutput, ETag, Initiator, ListPartsInput, ListPartsOutput, Part, StorageClass, UploadPartInput,
     UploadPartOutput,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::collections::BTreeMap;
 
 /// Begins an upload.
@@ -97,7 +100,7 @@ pub(super) async fn upload_part(
     }))
 }
 
-/// Makes the object of its parts.
+/// Makes the object of its parts. Joining large parts takes a while: a client that hears nothing would give up and ask again.
 pub(super) async fn complete(
     service: &Service,
     request: S3Request<CompleteMultipartUploadInput>,
@@ -109,20 +112,54 @@ pub(super) async fn complete(
     let onto = onto(&headers)?;
     let listed = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let parts = parts_in_order(&listed)?;
-    let stored = stored_parts(&bucket, &key, &upload).await?;
+    let (shown_bucket, shown_key) = (input.bucket, input.key);
+    let stored = match stored_parts(&bucket, &key, &upload).await {
+        Err(error) if *error.code() == S3ErrorCode::NoSuchUpload => {
+            let info = bucket.completed_upload(&key, &upload, &parts).await.map_err(from_store)?.ok_or(error)?;
+            return Ok(S3Response::new(completed(shown_bucket, shown_key, &info)));
+        }
+        stored => stored?,
+    };
     parts_match(&listed, &stored)?;
     let chosen: Vec<&PartInfo> = parts.iter().filter_map(|part| stored.get(&part.number)).collect();
     let expected = expectation(&headers, input.mpu_object_size, &chosen)?;
     let matching = matches!(onto, Onto::This(_)).then(|| key.clone());
-    let info = match bucket.complete_upload(&key, &upload, &parts, onto, expected).await {
-        Ok(info) => info,
-        Err(error) => return Err(from_store(or_missing(&bucket, matching, error).await)),
+    // A key with control characters needs an answer that is looked through as a whole.
+    let patient = key.as_str().contains(char::is_control);
+    let joining = async move {
+        match bucket.complete_upload(&key, &upload, &parts, onto, expected).await {
+            Ok(info) => Ok(completed(shown_bucket, shown_key, &info)),
+            Err(error) => Err(from_store(or_missing(&bucket, matching, error).await)),
+        }
     };
-    let sums = ShownChecksums::of(&info);
-    Ok(S3Response::new(CompleteMultipartUploadOutput {
-        location: Some(format!("/{}/{}", input.bucket, input.key)),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
+    if patient {
+        return Ok(S3Response::new(joining.await?));
+    }
+    match soon(joining.boxed(), service.clock.as_ref()).await {
+        Ok(done) => Ok(S3Response::new(done?)),
+        // From here on the status is told: what goes wrong stands in the body, as in S3.
+        Err(later) => {
+            let output = CompleteMultipartUploadOutput { future: Some(later), ..Default::default() };
+            Ok(S3Response::new(output))
+        }
+    }
+}
+
+/// What the work comes to, if it ends soon; else the work, to be waited for while its client is kept interested.
+async fn soon<T>(mut work: BoxFuture<'static, T>, clock: &dyn Clock) -> Result<T, BoxFuture<'static, T>> {
+    tokio::select! {
+        biased;
+        done = &mut work => Ok(done),
+        () = clock.sleep(ENDPOINT_QUIET) => Err(work),
+    }
+}
+
+fn completed(bucket: String, key: String, info: &ObjectInfo) -> CompleteMultipartUploadOutput {
+    let sums = ShownChecksums::of(info);
+    CompleteMultipartUploadOutput {
+        location: Some(format!("/{bucket}/{key}")),
+        bucket: Some(bucket),
+        key: Some(key),
         e_tag: Some(ETag::Strong(info.version.etag.to_string())),
         checksum_crc32: sums.crc32,
         checksum_crc32c: sums.crc32c,
@@ -131,7 +168,7 @@ pub(super) async fn complete(
         checksum_sha256: sums.sha256,
         checksum_type: sums.kind,
         ..CompleteMultipartUploadOutput::default()
-    }))
+    }
 }
 
 fn parts_in_order(listed: &[CompletedPart]) -> S3Result<Vec<CompletePart>> {
@@ -307,6 +344,21 @@ mod tests {
             checksum: Checksum(7),
             checksums: checksums.into_iter().collect(),
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_long_is_handed_back_and_goes_on() {
+        let clock = engine::memory::clock::MemoryClock::at(UnixMs(0));
+        assert_eq!(soon(std::future::ready(1).boxed(), &clock).await.ok(), Some(1));
+        let (end, ended) = tokio::sync::oneshot::channel::<u32>();
+        let pass = async {
+            clock.until_asleep(1).await;
+            clock.advance(ENDPOINT_QUIET);
+        };
+        let (slow, ()) = tokio::join!(soon(ended.boxed(), &clock), pass);
+        let Err(later) = slow else { panic!("nothing has ended") };
+        end.send(2).unwrap();
+        assert_eq!(later.await, Ok(2));
     }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {

@@ -5,6 +5,7 @@ use super::faults::from_store;
 use super::hooks::EndpointHooks;
 use super::{buckets, copy, delete, listing, multipart, objects, tags};
 use crate::store::{Bucket, Store};
+use engine::ports::clock::Clock;
 use lifecycle::ids::{BadKey, ObjectKey};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub(super) struct Service {
     pub(super) store: Arc<Store>,
     pub(super) hooks: Arc<dyn EndpointHooks>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Service {

@@ -127,7 +127,7 @@ impl Bucket {
         self.parts_page(key, upload, after, limit).await
     }
 
-    /// The object made of these parts, in one step. Its tag is `"<md5 of the parts' md5s>-<number of parts>"`.
+    /// The object made of these parts, in one step. Asked again, with the same parts, it gives the same answer. Its tag is `"<md5 of the parts' md5s>-<number of parts>"`.
     pub async fn complete_upload(
         &self,
         key: &ObjectKey,
@@ -138,6 +138,17 @@ impl Bucket {
     ) -> StoreResult<ObjectInfo> {
         self.writable()?;
         self.complete(key, upload, parts, onto, expected).await
+    }
+
+    /// What came of an upload that was completed with these parts not long ago: a client that did not hear the answer asks
+    /// again. `None`: it was not completed, or with other parts, or long ago.
+    pub async fn completed_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[CompletePart],
+    ) -> StoreResult<Option<ObjectInfo>> {
+        self.find_completed(key, upload, parts).await
     }
 
     /// Forgets an upload and its parts.

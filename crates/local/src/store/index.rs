@@ -309,7 +309,8 @@ fn common_prefix<'a>(name: &'a str, prefix: &str, delimiter: &str) -> Option<&'a
     Some(&name[..prefix.len() + at + delimiter.len()])
 }
 
-fn read_row(row: &SqlRow<'_>) -> Result<Row, Fault> {
+/// Reads a row whose columns are those of `columns!`.
+pub(super) fn read_row(row: &SqlRow<'_>) -> Result<Row, Fault> {
     let key: String = row.get(0)?;
     let sequencer: Option<String> = row.get(2)?;
     let checksum: Option<String> = row.get(7)?;

@@ -1,5 +1,7 @@
 //! The bucket store's limits, by name (I10).
 
+use lifecycle::time::SpanMs;
+
 /// Bytes of a body that are gathered in memory before they are written; a smaller body is written in one go.
 pub(super) const STAGE_BYTES: usize = 1024 * 1024;
 /// From this size on a body is fsynced before the key is locked, so that a long fsync holds up nobody.
@@ -32,6 +34,10 @@ pub(super) const READ_TRIES: usize = 3;
 pub(super) const PART_NUMBERS: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// Smallest part but the last.
 pub(super) const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
+/// Completed uploads that are remembered, the newest, so that a client that asks again gets the same answer.
+pub(super) const COMPLETED_MAX: i64 = 10_000;
+/// For so long.
+pub(super) const COMPLETED_KEPT: SpanMs = SpanMs::seconds(24 * 60 * 60);
 /// Messages that wait for the reclaimer; beyond them it sweeps.
 pub(super) const RECLAIM_QUEUE: usize = 1_024;
 /// Versions reclaimed in one transaction.

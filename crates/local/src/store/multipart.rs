@@ -12,7 +12,7 @@ use super::crc;
 use super::error::{StoreError, StoreResult, io_error};
 use super::index::{self, Row};
 use super::intake::{Intake, Taken};
-use super::limits::{LIST_MAX, PART_BYTES_MIN, PART_NUMBERS};
+use super::limits::{COMPLETED_KEPT, LIST_MAX, PART_BYTES_MIN, PART_NUMBERS};
 use super::meta::{Stored, decode_hex, encode_hex};
 use super::to_the_end;
 use super::tree::{Temp, Tree};
@@ -202,7 +202,13 @@ impl Bucket {
         expected: CompleteExpectation,
     ) -> StoreResult<ObjectInfo> {
         let lock = self.held.lock(&key).await;
-        let mut stored = self.stored_of(&key, &upload).await?;
+        let mut stored = match self.stored_of(&key, &upload).await {
+            // Whoever held the lock may have done it, for the same client.
+            Err(error @ StoreError::NoSuchUpload(_)) => {
+                return self.find_completed(&key, &upload, &wanted).await?.ok_or(error);
+            }
+            stored => stored?,
+        };
         let name = upload.0.clone();
         let read = move |db: &Connection| upload_rows::parts(db, &name, 0, *PART_NUMBERS.end() as usize);
         let rows = self.store.db.read("read parts", key.as_str(), read).await?;
@@ -231,17 +237,44 @@ impl Bucket {
             store.land("complete upload", &tree, temp, &place.names, row)
         };
         let row = self.store.blocking.run("complete upload", &key, join).await??;
-        let (id, key_text, name) = (self.held.id, key.to_string(), upload.0.clone());
+        let (id, key_text, name, made) = (self.held.id, key.to_string(), upload.0.clone(), row.clone());
         let end_upload = move |db: &Connection| -> Result<StoreResult<()>, Fault> {
             // Aborted while its parts were being joined: that was answered, so no object may come of it.
-            let ended = upload_rows::delete(db, id, &key_text, &name)?;
-            Ok(if ended { Ok(()) } else { Err(StoreError::NoSuchUpload(name)) })
+            if !upload_rows::delete(db, id, &key_text, &name)? {
+                return Ok(Err(StoreError::NoSuchUpload(name)));
+            }
+            upload_rows::remember(db, id, &name, &made).map(Ok)
         };
         let info = self.commit("complete upload", row, end_upload).await?;
         self.remove_parts(&key, &upload).await;
         drop(lock);
         Ok(info)
     }
+}
+
+impl Bucket {
+    pub(super) async fn find_completed(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[CompletePart],
+    ) -> StoreResult<Option<ObjectInfo>> {
+        let since = self.store.clock.now().minus(COMPLETED_KEPT);
+        let (id, wanted, name) = (self.held.id, key.clone(), upload.0.clone());
+        let find = move |db: &Connection| upload_rows::completed(db, id, &wanted, &name, since);
+        let found = self.store.db.read("read upload", key.as_str(), find).await?;
+        let etag = etag_of(parts.iter().map(|part| (part.number, &part.etag)))?;
+        Ok(found.filter(|info| info.version.etag == etag))
+    }
+}
+
+/// The tag of an object of these parts: `<md5 of the parts' md5s>-<number of parts>`.
+fn etag_of<'a>(parts: impl ExactSizeIterator<Item = (u32, &'a ETag)>) -> StoreResult<ETag> {
+    let (mut md5s, count) = (Md5::new(), parts.len());
+    for (number, etag) in parts {
+        md5s.update(decode_hex(etag.as_str()).ok_or(StoreError::InvalidPart(number))?);
+    }
+    Ok(ETag(format!("{}-{count}", encode_hex(&md5s.finalize()))))
 }
 
 /// The rows of the parts that the client lists, in order.
@@ -277,15 +310,12 @@ struct Whole {
 
 impl Whole {
     fn of(parts: &[PartRow], expected: &CompleteExpectation) -> StoreResult<Whole> {
-        let mut md5s = Md5::new();
         let (mut size, mut crc64) = (0, None);
         for PartRow { info, .. } in parts {
-            let md5 = decode_hex(info.etag.as_str()).ok_or(StoreError::InvalidPart(info.number))?;
-            md5s.update(md5);
             size += info.size;
             crc64 = Some(crc64.map_or(info.checksum.0, |before| crc::join(before, info.checksum.0, info.size)));
         }
-        let etag = ETag(format!("{}-{}", encode_hex(&md5s.finalize()), parts.len()));
+        let etag = etag_of(parts.iter().map(|part| (part.info.number, &part.info.etag)))?;
         let whole = Whole { etag, size, crc64: Checksum(crc64.unwrap_or_default()) };
         let differs = |what: &str, expected: String, actual: String| {
             StoreError::Mismatch(Mismatch { what: what.to_owned(), expected, actual })

@@ -9,7 +9,7 @@ use crate::sqlite::open::Schema;
 pub(super) static SCHEMA: Schema = Schema {
     what: "state",
     application_id: 0x4146_5354, // "AFST"
-    migrations: &[FIRST, SPOOL_BY_TIME],
+    migrations: &[FIRST, SPOOL_BY_TIME, COMPLETED],
     remedy: "move it away and start again: the buckets' folders are read anew, then run `afterimage reconcile`",
 };
 
@@ -109,3 +109,19 @@ CREATE TABLE dead (
 
 /// Events that were put back are found by their time. Partial, so that a put costs nothing more: few events fail.
 const SPOOL_BY_TIME: &str = "CREATE INDEX spool_by_time ON spool (not_before) WHERE not_before > 0;";
+
+/// Uploads that were completed, for clients that did not hear the answer.
+const COMPLETED: &str = "
+CREATE TABLE completed (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  upload TEXT NOT NULL UNIQUE,
+  sequencer TEXT,
+  etag TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  last_modified INTEGER NOT NULL,
+  checksum TEXT,
+  attributes TEXT
+);
+";

@@ -1,7 +1,9 @@
-//! The rows of multipart uploads and their parts, inside whatever transaction the caller has open.
+//! The rows of multipart uploads, of their parts, and of what came of them, inside whatever transaction the caller has open.
 
+use super::index::{Row, read_row};
+use super::limits::COMPLETED_MAX;
 use super::meta::{Stored, checksum_text, parse_checksum};
-use super::types::{PartInfo, UploadId, UploadInfo};
+use super::types::{ObjectInfo, PartInfo, UploadId, UploadInfo};
 use crate::sqlite::error_map::Fault;
 use engine::error::{ErrorKind, PortError};
 use lifecycle::ids::{ETag, ObjectKey};
@@ -130,6 +132,42 @@ pub(super) fn delete(db: &Connection, bucket: i64, key: &str, id: &str) -> Resul
         db.prepare_cached("DELETE FROM parts WHERE upload = ?1")?.execute([id])?;
     }
     Ok(gone)
+}
+
+/// Remembers what came of an upload, and forgets the oldest beyond the limit.
+pub(super) fn remember(db: &Connection, bucket: i64, upload: &str, row: &Row) -> Result<(), Fault> {
+    const SQL: &str = "INSERT INTO completed \
+                       (bucket, key, upload, sequencer, etag, size, last_modified, checksum, attributes) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    db.prepare_cached(SQL)?.execute(params![
+        bucket,
+        row.key.as_str(),
+        upload,
+        row.sequencer.map(|sequencer| sequencer.to_string()),
+        row.etag.as_str(),
+        row.size,
+        row.last_modified.0,
+        row.checksum.map(checksum_text),
+        row.stored.to_json(),
+    ])?;
+    let oldest = db.last_insert_rowid() - COMPLETED_MAX;
+    db.prepare_cached("DELETE FROM completed WHERE number <= ?1")?.execute([oldest])?;
+    Ok(())
+}
+
+/// What came of an upload that was completed after `since`.
+pub(super) fn completed(
+    db: &Connection,
+    bucket: i64,
+    key: &ObjectKey,
+    upload: &str,
+    since: UnixMs,
+) -> Result<Option<ObjectInfo>, Fault> {
+    const SQL: &str = "SELECT key, NULL, sequencer, NULL, etag, size, last_modified, checksum, attributes FROM completed \
+                       WHERE upload = ?1 AND bucket = ?2 AND key = ?3 AND last_modified >= ?4";
+    let mut statement = db.prepare_cached(SQL)?;
+    let mut rows = statement.query(params![upload, bucket, key.as_str(), since.0])?;
+    Ok(rows.next()?.map(read_row).transpose()?.map(|row| row.info()))
 }
 
 fn damaged(object: &str) -> Fault {

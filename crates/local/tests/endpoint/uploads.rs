@@ -44,6 +44,8 @@ async fn an_upload_becomes_visible_in_one_step_with_its_attributes() {
     let done = server.ask("POST", &format!("/source/a?uploadId={id}"), &[("if-none-match", "*")], &body).await;
     assert_eq!(done.status, 200, "{}", done.text());
     assert!(done.one("ETag").ends_with("-3\""), "{}", done.text());
+    let again = server.ask("POST", &format!("/source/a?uploadId={id}"), &[("if-none-match", "*")], &body).await;
+    assert_eq!((again.status, again.text()), (200, done.text()), "a client that did not hear the answer asks again");
     let got = server.get("/source/a").await;
     assert_eq!(got.body.len(), 2 * PART + 3);
     assert!(got.body.starts_with(b"aaa") && got.body.ends_with(b"ooend"));

@@ -32,7 +32,7 @@ async fn an_upload_is_joined_in_order_with_the_tag_and_checksum_of_the_whole() {
     assert!(world.source.uploads("", Some(("a", None)), 10).await.unwrap().uploads.is_empty());
     assert_eq!((get(&world.source, "a").await, world.waiting().await), (None, 0));
 
-    complete(&world, &upload, &[first, second, third]).await.unwrap();
+    complete(&world, &upload, &[first.clone(), second.clone(), third.clone()]).await.unwrap();
     let found = world.source.get(&key("a"), None, ReadRange::Whole).await.unwrap().unwrap();
     assert!(found.info.version.etag.as_str().ends_with("-3"));
     assert_eq!((found.info.parts, &found.info.attributes), (Some(3), &attributes));
@@ -98,4 +98,26 @@ async fn a_completion_that_is_killed_can_be_done_again() {
     world.store.reindex(&name("source")).await.unwrap();
     assert_eq!(world.files("source").len(), 1);
     assert_eq!(get(&world.source, "a").await.unwrap().len(), 5 * MIB + 10);
+}
+
+#[tokio::test]
+async fn an_upload_completed_again_gives_the_same_answer_for_a_day_and_makes_nothing_new() {
+    let world = World::new().await;
+    let upload = world.source.create_upload(&key("a"), Attributes::default()).await.unwrap();
+    let parts = [part(&world, &upload, 1, vec![1; 10]).await];
+    let ask = async |world: &World, parts: &[CompletePart]| {
+        let expected = CompleteExpectation::default();
+        world.source.complete_upload(&key("a"), &upload, parts, Onto::Nothing, expected).await
+    };
+    let (first, second) = tokio::join!(ask(&world, &parts), ask(&world, &parts));
+    let first = first.unwrap();
+    assert_eq!(second.unwrap(), first, "both asked at the same time");
+    delete(&world.source, "a").await;
+    let world = world.crashed().await;
+    assert_eq!(ask(&world, &parts).await.unwrap(), first, "whatever came after it");
+    assert_eq!((get(&world.source, "a").await, world.waiting().await), (None, 2));
+    let other = CompletePart { number: 1, etag: "d41d8cd98f00b204e9800998ecf8427e".into() };
+    assert!(matches!(ask(&world, &[other]).await, Err(StoreError::NoSuchUpload(_))));
+    world.clock.advance(lifecycle::time::SpanMs(super::super::limits::COMPLETED_KEPT.0 + 1));
+    assert!(matches!(ask(&world, &parts).await, Err(StoreError::NoSuchUpload(_))));
 }
