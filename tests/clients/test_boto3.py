@@ -141,6 +141,20 @@ def test_wrong_credentials(endpoint):
     assert refused(unknown.list_buckets) == ("InvalidAccessKeyId", 403)
 
 
+def test_every_refusal_says_why(endpoint, s3):
+    wrong = endpoint.client(secret_key="wrong")
+    for call, arguments, words in [
+        (wrong.list_buckets, {}, "credentials show"),
+        (s3.create_bucket, {"Bucket": "Capitals"}, "lower-case"),
+        (s3.put_object, {"Bucket": "source", "Key": "k" * 1025, "Body": b"x"}, "1,024 bytes"),
+        (s3.get_object, {"Bucket": "source", "Key": "nosuch"}, "no object `nosuch`"),
+        (s3.list_objects_v2, {"Bucket": "nosuch"}, "no bucket `nosuch`"),
+    ]:
+        with pytest.raises(ClientError) as error:
+            call(**arguments)
+        assert words in error.value.response["Error"].get("Message", ""), error.value
+
+
 @pytest.mark.parametrize(
     ("call", "arguments"),
     [

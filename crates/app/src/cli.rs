@@ -21,17 +21,20 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// Where `--help` lists them, apart from a command's own.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Arguments that every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Place {
     /// Use this data folder [default: the configuration's, else ./afterimage-data]
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Use this configuration file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON, for programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 }
 

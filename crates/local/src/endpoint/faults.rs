@@ -99,6 +99,27 @@ pub(super) fn from_body(error: &(dyn Error + 'static)) -> S3Error {
     s3_error!(IncompleteBody, "the body ended before the length that the request says, or beyond it")
 }
 
+/// What `s3s` refuses by itself has a code and no words: an error with the words that a person needs, if we know better.
+pub(super) fn with_words(xml: &[u8]) -> Option<Vec<u8>> {
+    let xml = std::str::from_utf8(xml).ok()?;
+    let (before, rest) = xml.split_once("<Code>")?;
+    let (code, after) = rest.split_once("</Code>")?;
+    if after.contains("<Message>") {
+        return None;
+    }
+    let words = match code {
+        "SignatureDoesNotMatch" => {
+            "the signature is not that of this request: is the secret access key the one that `afterimage credentials \
+             show` prints?"
+        }
+        "InvalidBucketName" => "the name of a bucket has 3 to 63 lower-case letters, digits, dots and hyphens",
+        "KeyTooLongError" => "a key has 1 to 1,024 bytes of UTF-8",
+        "RequestTimeTooSkewed" => "the clocks of this client and of the endpoint are too far apart",
+        _ => return None,
+    };
+    Some(format!("{before}<Code>{code}</Code><Message>{words}</Message>{after}").into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

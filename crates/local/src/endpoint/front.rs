@@ -6,7 +6,7 @@
 
 use super::body::{Afterwards, IncomingBody, OutgoingBody};
 use super::checks::{About, XmlCheck};
-use super::faults::not_implemented;
+use super::faults::{not_implemented, with_words};
 use super::framing::{Framing, Pieces};
 use super::limits::{ENDPOINT_LEFTOVER, ENDPOINT_PRESIGNED_SECONDS, ENDPOINT_PUT_BYTES, ENDPOINT_XML_BYTES};
 use super::vitals::Vitals;
@@ -87,6 +87,10 @@ impl Front {
         if !response.status().is_success() {
             if let Some(fault) = afterwards.take_fault() {
                 return error_response(fault);
+            }
+            if let Some(xml) = response.body().bytes().and_then(|bytes| with_words(&bytes)) {
+                response.headers_mut().remove(CONTENT_LENGTH);
+                *response.body_mut() = Body::from(xml);
             }
         } else if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/xml")
             && let Some(xml) = response.body().bytes().and_then(|bytes| readable_xml(&bytes))
