@@ -32,7 +32,7 @@ pub(crate) fn named_files_exist() -> Result<Outcome> {
         }
         for name in quoted(&text).filter(|name| is_ours(name)) {
             checked += 1;
-            if !root().join(name).exists() {
+            if !leads_somewhere(name)? {
                 missing.push(format!("{}: {name}", file.display()));
             }
         }
@@ -47,6 +47,19 @@ pub(crate) fn named_files_exist() -> Result<Outcome> {
 /// What stands in backticks within one line.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// Whether the file is there, and in it the test of that name: `FILE::TEST`.
+fn leads_somewhere(name: &str) -> Result<bool> {
+    let (file, test) = name.split_once("::").map_or((name, None), |(file, test)| (file, Some(test)));
+    Ok(match test {
+        _ if !root().join(file).exists() => false,
+        None => true,
+        Some(test) => {
+            let text = read(Path::new(file))?;
+            [format!("fn {test}("), format!("def {test}(")].iter().any(|definition| text.contains(definition))
+        }
+    })
 }
 
 /// Whether a quoted text is the plain name of a file: no placeholder, no pattern, no command.
@@ -64,5 +77,9 @@ mod tests {
         let text = "see `docs/a.md` and `crates/*/src` or `cargo run`\n`README.md` `docs/<x>.md` `crates/engine`";
         let names: Vec<&str> = quoted(text).filter(|name| is_ours(name)).collect();
         assert_eq!(names, ["docs/a.md", "README.md", "crates/engine"]);
+        let this = "xtask/src/documents.rs";
+        let leads = |name: &str| leads_somewhere(name).unwrap();
+        assert!(leads(this) && leads(&format!("{this}::leads_somewhere")));
+        assert!(!leads(&format!("{this}::no_such_test")) && !leads("xtask/src/nowhere.rs::leads_somewhere"));
     }
 }

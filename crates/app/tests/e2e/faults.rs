@@ -90,6 +90,29 @@ fn a_socket_path_that_is_too_long_works_all_the_same() {
 }
 
 #[test]
+fn a_put_that_finds_no_room_is_an_error_and_leaves_nothing() {
+    let folder = Folder::new();
+    let serving = folder.serve_with_files_up_to(4 * 1024);
+    serving.put("source", "a.txt", "one");
+    folder.settle();
+    let before = files(&folder.data().join("buckets"));
+    for key in ["a.txt", "b.txt"] {
+        let (status, body) = serving.s3.put("source", key, &vec![b'x'; 8 << 20]).unwrap();
+        assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
+    }
+    assert_eq!(serving.text("source", "a.txt"), "one");
+    assert_eq!(serving.s3.get("source", "b.txt").unwrap().0, 404);
+    folder.settle();
+    assert_eq!(files(&folder.data().join("buckets")), before);
+    assert_eq!(files(&folder.data().join("buckets/source/.afterimage/tmp")), Vec::<PathBuf>::new());
+    let status = folder.json(&["status"]);
+    assert_eq!((&status["counters"]["events_handled"], &status["queue"]["dead_letters"]), (&1.into(), &0.into()));
+    serving.put("source", "a.txt", "two");
+    folder.settle();
+    assert_eq!(folder.json(&["history", "a.txt"])["policies"][0]["copies"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn a_stop_on_request_is_clean_and_says_what_is_left() {
     let folder = Folder::new();
     let serving = folder.serve();
@@ -138,6 +161,17 @@ fn a_damaged_catalog_is_refused_and_made_again_from_the_destination() {
     let aside =
         aside.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("source.sqlite.2"));
     assert!(aside.count() >= 1, "the damaged file is kept");
+}
+
+#[test]
+fn a_damaged_index_is_refused_and_named() {
+    let folder = Folder::new();
+    assert_eq!(folder.serve().stop(), 0);
+    let file = folder.data().join("state.sqlite");
+    fs::OpenOptions::new().write(true).open(&file).unwrap().write_all(&[0x55; 4096]).unwrap();
+    let refused = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("state.sqlite") && refused.err.contains("move it away"), "{refused:?}");
 }
 
 #[test]

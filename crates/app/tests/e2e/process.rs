@@ -127,8 +127,21 @@ impl Folder {
 
     /// Starts the daemon by these words, `serve` among them.
     pub(crate) fn start(&self, words: &[&str]) -> Serving {
+        self.serving(self.command(&[words, &["--listen", "127.0.0.1:0"]].concat()))
+    }
+
+    /// Starts it where no file can grow beyond so many KiB: what a full disk is to a large object, for every user.
+    pub(crate) fn serve_with_files_up_to(&self, kib: u32) -> Serving {
+        let mut command = Command::new("bash");
+        // The limit's signal is ignored, and so the write fails; what is ignored stays so across `exec`.
+        command.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &kib.to_string()]);
+        command.arg(env!("CARGO_BIN_EXE_afterimage")).arg("--data-dir").arg(self.data());
+        command.current_dir(self.root.path()).args(["serve", "--listen", "127.0.0.1:0"]);
+        self.serving(command)
+    }
+
+    fn serving(&self, mut command: Command) -> Serving {
         let log = File::options().create(true).append(true).open(self.root.path().join("serve.log")).unwrap();
-        let mut command = self.command(&[words, &["--listen", "127.0.0.1:0"]].concat());
         let mut child = Killed(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
         let mut out = BufReader::new(child.0.stdout.take().unwrap());
         let mut printed = String::new();
