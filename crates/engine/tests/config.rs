@@ -69,6 +69,14 @@ fn every_problem_is_named_at_once() {
 }
 
 #[test]
+fn problems_stand_in_the_order_of_the_file() {
+    let text = format!("[default_policy]\nkeep = 0\n\n{}", policy_with("grace = 3"));
+    let error = parse(&text).expect_err("two problems");
+    let place = |what: &str| error.find(what).unwrap_or_else(|| panic!("{what}: {error}"));
+    assert!(place("keeps nothing") < place("has no unit"), "{error}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_an_error_with_a_fix() {
     let error = Config::load(Path::new("/nowhere/afterimage.toml")).expect_err("no such file").to_string();
     assert!(error.starts_with("/nowhere/afterimage.toml: cannot read the configuration: "), "{error}");

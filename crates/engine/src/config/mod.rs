@@ -95,7 +95,7 @@ pub struct Terms {
 pub struct ConfigError {
     /// The file, as it was named.
     pub file: PathBuf,
-    /// What is wrong, in the order of the file's sections.
+    /// What is wrong, in the order of the file's lines; first what has none.
     pub problems: Vec<Problem>,
 }
 

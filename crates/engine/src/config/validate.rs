@@ -29,7 +29,10 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     };
     match config {
         Some(config) if check.problems.is_empty() => Ok(config),
-        _ => Err(ConfigError { file: file.to_owned(), problems: check.problems }),
+        _ => {
+            check.problems.sort_by_key(|problem| problem.line);
+            Err(ConfigError { file: file.to_owned(), problems: check.problems })
+        }
     }
 }
 
