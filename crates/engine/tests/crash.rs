@@ -222,7 +222,7 @@ impl Flow {
                 let back = world.original("a");
                 assert!(back.is_none() || back.as_deref() == Some("three"), "{context}: {back:?}");
                 if back.is_some() {
-                    assert_eq!(world.active("a"), ["three", "two", "one"], "{context}");
+                    assert_eq!(world.active("a"), ["three", "three", "two", "one"], "{context}");
                 }
             }
             Flow::Reconcile => {

@@ -175,8 +175,7 @@ fn outlived(
     let above_event = event_order.filter(|order| *order > row.order);
     let above_rows = match rules.basis {
         Basis::Sequencer => {
-            let above_tombstone =
-                buried_by(row, partition.tombstone, rules).map(|tombstone| tombstone.order.next_sub());
+            let above_tombstone = buried_by(row, partition, rules).map(|tombstone| tombstone.order.next_sub());
             let judged = judge(partition, None, rules, now);
             let stays = judged.iter().any(|one| one.row.copy_key == row.copy_key && one.standing == Ok(Standing::Kept));
             above_tombstone.or((!row.floating && (unordered || !stays)).then_some(row.order))
@@ -289,7 +288,7 @@ fn judge<'a>(partition: &'a Partition, look: Option<&Look>, rules: &Rules, now: 
     let mut judged: Vec<Judged<'a>> = Vec::with_capacity(partition.rows.len());
     let mut staying: Vec<&CopyRow> = Vec::with_capacity(partition.rows.len());
     for row in partition.rows.iter().filter(|row| row.is_active()) {
-        match removal_of(row, partition.tombstone, look, is_pin(row), rules, now) {
+        match removal_of(row, partition, look, is_pin(row), rules, now) {
             Some((reason, removed_at)) => judged.push(Judged { row, standing: Err(removed_at), reason }),
             None => staying.push(row),
         }
@@ -316,8 +315,9 @@ fn judge_by_rule<'a>(
     rules: &Rules,
     now: UnixMs,
 ) -> Vec<Judged<'a>> {
+    let (put_back, others): (Vec<&CopyRow>, Vec<&CopyRow>) = staying.iter().partition(|row| is_put_back(row, staying));
     let (twins, counted): (Vec<&CopyRow>, Vec<&CopyRow>) =
-        staying.iter().partition(|row| !is_pin(row) && is_older_twin(row, staying));
+        others.into_iter().partition(|row| !is_pin(row) && is_older_twin(row, staying));
     let created: Vec<UnixMs> = counted.iter().map(|row| row.created_at).collect();
     let standings = rules.keep.standings(rules.protect_for, &created, now);
     let by_rule = counted.into_iter().zip(standings);
@@ -327,7 +327,9 @@ fn judge_by_rule<'a>(
         let standing = Ok(held.map_or(Standing::Surplus, Standing::KeptUntil));
         Judged { row, standing, reason: Reason::Twin }
     });
-    by_rule.chain(twins).collect()
+    let put_back = put_back.into_iter();
+    let put_back = put_back.map(|row| Judged { row, standing: Ok(Standing::Kept), reason: Reason::BeyondKeep });
+    by_rule.chain(twins).chain(put_back).collect()
 }
 
 /// What has to be written, each with its reason.
@@ -346,13 +348,13 @@ fn verdicts(judged: Vec<Judged<'_>>) -> Verdicts {
 /// Whether the row's original is gone, why, and since when.
 fn removal_of(
     row: &CopyRow,
-    tombstone: Option<Tombstone>,
+    partition: &Partition,
     look: Option<&Look>,
     is_pin: bool,
     rules: &Rules,
     now: UnixMs,
 ) -> Option<(Reason, UnixMs)> {
-    if let Some(tombstone) = buried_by(row, tombstone, rules)
+    if let Some(tombstone) = buried_by(row, partition, rules)
         && !is_pin
     {
         return Some((Reason::Removed, tombstone.time));
@@ -361,30 +363,54 @@ fn removal_of(
 }
 
 /// The tombstone, if it stands for a removal of this row's content: one at or above its order and, where `undelete` brought
-/// the content back, one that happened after that (guard 9).
-fn buried_by(row: &CopyRow, tombstone: Option<Tombstone>, rules: &Rules) -> Option<Tombstone> {
-    let undeleted_at = undeleted_at(row, rules);
-    tombstone.filter(|tombstone| row.order <= tombstone.order && undeleted_at.is_none_or(|at| tombstone.time > at))
+/// the content back, one after that (guard 9): by its time, or because it also took a version that was created since.
+fn buried_by(row: &CopyRow, partition: &Partition, rules: &Rules) -> Option<Tombstone> {
+    let tombstone = partition.tombstone.filter(|tombstone| row.order <= tombstone.order)?;
+    let Some(undeleted_at) = undeleted_at(row, rules) else { return Some(tombstone) };
+    let since = |other: &CopyRow| {
+        let in_between = row.order < other.order && other.order <= tombstone.order;
+        in_between && other.undeleted_at().is_none() && other.created_at > undeleted_at
+    };
+    (tombstone.time > undeleted_at || partition.rows.iter().any(since)).then_some(tombstone)
 }
 
 fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
     row.undeleted_at().filter(|_| rules.guards.hold(Guard::UndeleteOutlivesOldRemovals))
 }
 
-/// A newer row among `rows` is a copy of the same content: of the same version id; or, where the two cannot be compared
-/// by version id, of the same tag right beside it while the place of one of them is not an event's own: it floats, or
-/// `undelete` made it and the newer one is the copy of what `undelete` put back to the source; or of the same tag at the
-/// same place. (Two copies that one `undelete` brought back are two versions of the history, even if their content is the
-/// same: it gives each a place. At one place stand two copies of one version, the first made by an undelete that died.)
+/// `undelete` made the row and put its content back to the source, and the next newer row is the copy of that. The two take
+/// one place of the retention rule, and both stay: the older says since when the content was there and when it was not, the
+/// newer may have other attributes (a person may have put the same bytes once more).
+fn is_put_back(row: &CopyRow, rows: &[&CopyRow]) -> bool {
+    let copy_of_it = |next: &CopyRow| next.undeleted_at().is_none() && same_tag(row, next);
+    row.undeleted_at().is_some() && next_newer(row, rows).is_some_and(copy_of_it)
+}
+
+/// A newer row among `rows` is a copy of the same version: of the same version id; or, where the two cannot be compared
+/// by version id, of the same tag right beside it while the place of one of them is not an event's own: it floats; or of
+/// the same tag at the same place. (Two copies that one `undelete` brought back are two versions of the history, even if
+/// their content is the same: it gives each a place. At one place stand two copies of one version, the first made by an
+/// undelete that died.)
 fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
-    let newer = |other: &&&CopyRow| newest_first(other, row) == Ordering::Less;
-    let same_version = |other: &&CopyRow| row.version_id.is_some() && other.version_id == row.version_id;
-    if rows.iter().filter(newer).any(same_version) {
+    let same_version = |other: &CopyRow| row.version_id.is_some() && other.version_id == row.version_id;
+    if rows.iter().any(|other| is_newer(other, row) && same_version(other)) {
         return true;
     }
-    let Some(next) = rows.iter().filter(newer).max_by(|a, b| newest_first(a, b)) else { return false };
+    let Some(next) = next_newer(row, rows) else { return false };
     let incomparable = row.version_id.is_none() || next.version_id.is_none();
-    let put_back = row.undeleted_at().is_some() && next.undeleted_at().is_none();
-    let no_own_place = row.floating || next.floating || put_back || row.order == next.order;
-    incomparable && no_own_place && row.etag == next.etag && row.size == next.size
+    let no_own_place = row.floating || next.floating || row.order == next.order;
+    incomparable && no_own_place && same_tag(row, next)
+}
+
+fn is_newer(other: &CopyRow, row: &CopyRow) -> bool {
+    newest_first(other, row) == Ordering::Less
+}
+
+/// The row right above it in the order.
+fn next_newer<'a>(row: &CopyRow, rows: &[&'a CopyRow]) -> Option<&'a CopyRow> {
+    rows.iter().copied().filter(|other| is_newer(other, row)).max_by(|a, b| newest_first(a, b))
+}
+
+fn same_tag(a: &CopyRow, b: &CopyRow) -> bool {
+    a.etag == b.etag && a.size == b.size
 }

@@ -229,6 +229,14 @@ fn what_undelete_made_is_removed_only_by_a_later_removal() {
         let expected: &[_] = if removed { &[("u", Reason::Removed)] } else { &[] };
         assert_eq!(disowns(&by_facts(&partition, &rules(1))), expected, "removed at {tombstone_at}");
     }
+    // The clock has stepped back since: that the removal came after the undelete shows by what else it took.
+    for (put_back, removed) in [(row("put back", seq(4)), true), (row("put back", seq(6)), false)] {
+        let put_back = CopyRow { created_at: UnixMs(51), ..put_back };
+        let partition = buried(rows(vec![undeleted("u", seq(2).next_sub(), 50), put_back]), seq(5), 40);
+        let step = by_facts(&partition, &rules(9));
+        let disowned = disowns(&step);
+        assert_eq!(disowned.contains(&("u", Reason::Removed)), removed, "{disowned:?}");
+    }
     let below = buried(rows(vec![undeleted("u", seq(4), 50)]), seq(3), 99);
     assert_eq!(by_facts(&below, &rules(1)), at_rest(), "its order counts too");
 }
@@ -374,7 +382,8 @@ fn equal_tags_are_twins_only_side_by_side_and_where_a_place_is_not_an_events_own
         (row("o", seq(1)), floating("p", seq(3)), false, true, "the look copied what the event did"),
         (floating("o", seq(1)), row("p", seq(3)), false, true, "the event copied what the look did"),
         (row("o", seq(1)), floating("p", seq(3)), true, false, "another content lies between"),
-        (undeleted("o", seq(1), 5), row("p", seq(3)), false, true, "the event of what undelete put back"),
+        (undeleted("o", seq(1), 5), row("p", seq(3)), false, false, "it says what was there before the undelete"),
+        (undeleted("o", seq(1), 5), floating("p", seq(3)), false, false, "the same, copied by a look"),
         (undeleted("o", seq(1), 5), undeleted("p", seq(3), 5), false, false, "both came back from the history"),
         (undeleted("o", seq(3), 5), undeleted("p", seq(3), 9), false, true, "the same came back twice: one place"),
     ] {
@@ -389,6 +398,21 @@ fn equal_tags_are_twins_only_side_by_side_and_where_a_place_is_not_an_events_own
     assert_eq!(disowns(&seen(&sizes, Ask::BY_FACTS, &looked(), &rules(9))), [], "another size is another content");
     let versions = rows(vec![versioned(same(row("o", seq(1))), "v1"), versioned(same(floating("p", seq(3))), "v2")]);
     assert_eq!(by_facts(&versions, &rules(9)), at_rest(), "version ids tell them apart");
+}
+
+#[test]
+fn what_undelete_put_back_and_the_copy_it_came_from_take_one_place_and_go_together() {
+    let back = || tagged(undeleted("back", seq(2), 50), "same");
+    let put_back = || tagged(row("put back", seq(4)), "same");
+    let history = rows(vec![undeleted("older", seq(1), 50), back(), put_back()]);
+    assert_eq!(by_facts(&history, &rules(2)), at_rest(), "no older copy has to go for it");
+    assert_eq!(disowns(&by_facts(&history, &rules(1))), [("older", Reason::BeyondKeep)]);
+    let put_since = rows(vec![back(), put_back(), row("since", seq(5))]);
+    assert_eq!(by_facts(&put_since, &rules(2)), at_rest());
+    let gone = [("back", Reason::BeyondKeep), ("put back", Reason::BeyondKeep)];
+    assert_eq!(disowns(&by_facts(&put_since, &rules(1))), gone);
+    let removed = buried(history, seq(5), 90);
+    assert_eq!(disowns(&by_facts(&removed, &rules(9))).len(), 3, "a later removal takes all of them");
 }
 
 #[test]

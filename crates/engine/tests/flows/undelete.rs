@@ -10,6 +10,7 @@ use engine::ports::objects::ObjectWrite;
 use engine::ports::progress::Silent;
 use engine::report::Report;
 use engine::wrap::faults::{Death, Faults};
+use lifecycle::restore::{Selection, Wanted, select};
 use lifecycle::row::{CopyRow, Reason};
 use lifecycle::time::SpanMs;
 use std::sync::Arc;
@@ -71,11 +72,11 @@ async fn neither_late_events_nor_reconcile_nor_the_cleaner_take_it_away_again() 
     undeleted(&world, the_key(), Depth::All).await;
     let back = world.event_of_current("a");
     world.handle_all(&[removal.clone(), created.clone(), back.clone(), removal, created]).await;
-    assert_eq!(world.active("a"), ["one"], "the copy of the event is the same content: one of the two is enough");
+    assert_eq!(world.active("a"), ["one", "one"], "what was there before the removal, and what was put back");
     reconciled(&world).await;
     world.advance(GRACE);
     clean(&world.policy, &CancellationToken::new()).await.unwrap();
-    assert_eq!((world.active("a"), world.copies()), (vec!["one".to_owned()], 1));
+    assert_eq!((world.active("a"), world.copies()), (vec!["one".to_owned(); 2], 2));
     world.assert_laws("after everything");
 }
 
@@ -84,9 +85,42 @@ async fn an_undeleted_object_that_is_deleted_again_is_disowned_again() {
     let world = removed().await;
     undeleted(&world, the_key(), Depth::Newest).await;
     world.handle(&world.event_of_current("a")).await;
+    world.advance(SpanMs(1));
     world.remove("a").await;
     assert_eq!(world.active("a"), [""; 0]);
     world.assert_laws("after the second removal");
+}
+
+/// What was there before the removal can still be told from what is there since the undelete, also when the copies that the
+/// removal disowned are gone.
+#[tokio::test]
+async fn after_the_grace_as_of_a_time_before_the_undelete_is_still_what_was_current_then() {
+    let world = World::new(Source::Versioned, rules());
+    let mut moments = Vec::new();
+    for content in ["one", "two", "three"] {
+        world.protect("a", content).await;
+        moments.push((world.memory.clock.now(), Some(content)));
+        world.advance(SpanMs(10));
+    }
+    world.remove("a").await;
+    moments.push((world.memory.clock.now(), None));
+    world.advance(SpanMs(10));
+    undeleted(&world, the_key(), Depth::All).await;
+    moments.push((world.memory.clock.now(), Some("three")));
+    world.handle(&world.event_of_current("a")).await;
+    for _ in 0..2 {
+        for (at, content) in &moments {
+            let rows = world.rows("a");
+            let found = match select(&rows, &Wanted::At(*at)) {
+                Selection::Take(found) => Some(world.content(found[0])),
+                Selection::NotThere { .. } | Selection::NoCopy => None,
+            };
+            assert_eq!(found.as_deref(), *content, "as of {at}");
+        }
+        world.advance(GRACE);
+        clean(&world.policy, &CancellationToken::new()).await.unwrap();
+    }
+    assert_eq!(world.active("a"), ["three", "three", "two", "one"], "what was put back takes no place of its own");
 }
 
 #[tokio::test]
@@ -176,7 +210,7 @@ async fn given_again_after_a_death_it_still_brings_back_the_newest() {
         assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
         world.handle(&world.event_of_current("a")).await;
         reconciled(&world).await;
-        assert_eq!(world.active("a"), ["three", "two", "one"], "k = {k}");
+        assert_eq!(world.active("a"), ["three", "three", "two", "one"], "put back, and what was there before: k = {k}");
         world.assert_laws(&format!("k = {k}"));
     }
 }

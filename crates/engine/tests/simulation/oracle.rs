@@ -132,7 +132,11 @@ fn active_has_bytes(world: &World, rows: &[CopyRow]) -> Check {
 }
 
 fn no_more_than_keep(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check {
-    let active = rows.iter().filter(|row| row.is_active()).count();
+    // What undelete put back and the copy it came from take one place.
+    let same = |row: &CopyRow, other: &CopyRow| other.is_active() && (&other.etag, other.size) == (&row.etag, row.size);
+    let copied_again = |row: &CopyRow| rows.iter().any(|other| other.undeleted_at().is_none() && same(row, other));
+    let takes_place = |row: &&CopyRow| row.is_active() && !(row.undeleted_at().is_some() && copied_again(row));
+    let active = rows.iter().filter(takes_place).count();
     let keep = world.setup.rules.keep.last as usize;
     match active <= keep {
         true => Ok(()),
