@@ -32,6 +32,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy-sabotage", what: "the same with the guards removable", run: clippy_sabotage },
     Step { name: "docs", what: "rustdoc without a warning", run: docs },
     Step { name: "tests", what: "all Rust tests but the simulation", run: tests },
+    Step { name: "full-disk", what: "a disk that is really full loses nothing", run: full_disk },
     Step { name: "simulation", what: "500 seeds, judged by an oracle", run: simulation },
     Step { name: "sabotage", what: "each guard, taken out, is missed", run: sabotage },
     Step { name: "doctests", what: "examples in comments", run: doctests },
@@ -98,6 +99,19 @@ fn nextest_or_test(nextest: &str, test: &str) -> Result<Outcome> {
 
 fn tests() -> Result<Outcome> {
     nextest_or_test("--workspace -E not(binary(simulation))", "--workspace --lib --bins --tests --no-fail-fast")
+}
+
+/// The tests that fill a disk: each mounts a small one of its own, which not everybody may.
+fn full_disk() -> Result<Outcome> {
+    let probe = "t=$(mktemp -d) && mount -t tmpfs -o size=64k tmpfs $t && umount $t && rmdir $t";
+    if !Sh::new("unshare --mount sh -c").arg(probe).works() {
+        return Ok(Outcome::note("skipped: this user may not mount a file system"));
+    }
+    let which = "-p afterimage-local -p afterimage";
+    match Sh::new("cargo nextest --version").works() {
+        true => Sh::new(&format!("cargo nextest run {which} --run-ignored only full_disk")).run(),
+        false => Sh::new(&format!("cargo test {which} full_disk -- --ignored")).run(),
+    }
 }
 
 fn simulation() -> Result<Outcome> {

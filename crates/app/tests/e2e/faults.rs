@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// All files under a folder that are not the program's own.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
@@ -292,4 +293,57 @@ fn wrong_usage_and_wrong_configuration_exit_with_two() {
     assert!(refused.err.contains("bad.toml:3") && refused.err.contains("grace"), "{refused:?}");
     let _serving = folder.serve();
     assert_eq!(folder.run(&["ls", "--policy", "nosuch"]).code, 2);
+}
+
+/// A small disk; taken away at the end, whatever the end is.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(folder: PathBuf) -> SmallDisk {
+        fs::create_dir(&folder).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(&folder).status();
+        assert!(mounted.unwrap().success());
+        SmallDisk(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg("-l").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[test]
+#[ignore = "needs the right to mount: `cargo xtask ci full-disk` as root"]
+fn a_full_disk_is_told_to_clients_and_loses_nothing() {
+    let folder = Folder::new();
+    let disk = SmallDisk::at(folder.data());
+    let serving = folder.serve();
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![0; 12 << 20]).unwrap();
+    let text = |n: usize| format!("{n:06}").repeat(100_000);
+    let mut refused = None;
+    for n in 0..100 {
+        let (status, body) = serving.s3.put("source", &n.to_string(), text(n).as_bytes()).unwrap();
+        if status != 200 {
+            refused = Some((n, status, String::from_utf8(body).unwrap()));
+            break;
+        }
+    }
+    let (accepted, status, body) = refused.expect("a disk of 32 MiB becomes full");
+    assert!(accepted > 0);
+    assert_eq!(status, 507, "{body}");
+    assert!(body.contains("<Code>InsufficientStorage</Code>"), "{body}");
+    assert_eq!(serving.s3.get("source", &accepted.to_string()).unwrap().0, 404, "nothing half-written is visible");
+
+    fs::remove_file(ballast).unwrap();
+    folder.settle();
+    for n in 0..accepted {
+        assert_eq!(serving.text("source", &n.to_string()), text(n));
+        let copies = folder.json(&["history", &n.to_string()])["policies"][0]["copies"].clone();
+        assert_eq!(copies.as_array().map(Vec::len), Some(1), "{n}: {copies}");
+    }
+    let of_refused = folder.json(&["history", &accepted.to_string()]);
+    assert_eq!(of_refused["policies"], serde_json::json!([]), "it made no event");
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
 }

@@ -309,8 +309,8 @@ async fn a_damaged_object_is_refused_when_it_is_read_or_copied() {
 }
 
 #[tokio::test]
-#[ignore = "needs the right to mount: `cargo nextest run -p afterimage-local --run-ignored only` as root"]
-async fn a_disk_that_is_really_full_leaves_nothing() {
+#[ignore = "needs the right to mount: `cargo xtask ci full-disk` as root"]
+async fn a_full_disk_leaves_nothing_half_written() {
     use std::process::Command;
     let world = World::new().await;
     let disk = world.folder.path().join("disk");
