@@ -58,7 +58,6 @@ class Endpoint:
         self.access_key = exports["AWS_ACCESS_KEY_ID"]
         self.secret_key = exports["AWS_SECRET_ACCESS_KEY"]
         self.env = {**os.environ, **exports, "AWS_EC2_METADATA_DISABLED": "true"}
-        self.env["S3_ENDPOINT_URL"] = self.url  # s5cmd's own name for it
         self.env["AWS_CONFIG_FILE"] = self.env["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
     def client(self, access_key=None, secret_key=None, **config):
@@ -121,7 +120,7 @@ def command(folder, *arguments):
 def exports_in(text):
     """What the lines `export NAME=VALUE …` set."""
     lines = [line for line in text.splitlines() if line.strip().startswith("export ")]
-    return dict(pair for line in lines for pair in re.findall(r"(AWS_\w+)=(\S+)", line))
+    return dict(pair for line in lines for pair in re.findall(r"((?:AWS|S3)_\w+)=(\S+)", line))
 
 
 def read_until(process, wanted, log):
@@ -144,7 +143,7 @@ def serving(folder, *arguments):
         process = subprocess.Popen(command(data, *arguments), cwd=folder, stdout=subprocess.PIPE, stderr=errors)
     try:
         if Path(os.environ["AFTERIMAGE_BIN"]).name == "endpoint":
-            exports = exports_in(read_until(process, b"AWS_ENDPOINT_URL=", log))
+            exports = exports_in(read_until(process, b"S3_ENDPOINT_URL=", log))
         else:
             read_until(process, b"ready (", log)
             show = [os.environ["AFTERIMAGE_BIN"], "--data-dir", str(data), "credentials", "show"]

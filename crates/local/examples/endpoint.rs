@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
     println!("export AWS_ACCESS_KEY_ID={}", credentials.access_key());
     println!("export AWS_SECRET_ACCESS_KEY={}", credentials.secret_key());
     println!("export AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}");
-    println!("export AWS_ENDPOINT_URL=http://{}", listener.local_addr()?);
+    println!("export AWS_ENDPOINT_URL=http://{0} S3_ENDPOINT_URL=http://{0}", listener.local_addr()?);
     let cancel = CancellationToken::new();
     let keyring = Keyring::new(credentials);
     let endpoint = Endpoint { store: Arc::clone(&store), keyring, hooks: Arc::new(NoHooks), clock, nonces };

@@ -53,10 +53,10 @@ pub(crate) fn exports(of: &Credentials) -> String {
     let mut text = String::new();
     line(&mut text, format_args!("export AWS_ACCESS_KEY_ID={}", of.access_key_id));
     line(&mut text, format_args!("export AWS_SECRET_ACCESS_KEY={}", of.secret_access_key));
-    // Clients differ in which of the two they read.
+    // Clients differ in which of the two they read; of the addresses, too (s5cmd reads the second).
     line(&mut text, format_args!("export AWS_REGION={0} AWS_DEFAULT_REGION={0}", of.region));
     if let Some(endpoint) = &of.endpoint {
-        line(&mut text, format_args!("export AWS_ENDPOINT_URL={endpoint}"));
+        line(&mut text, format_args!("export AWS_ENDPOINT_URL={endpoint} S3_ENDPOINT_URL={endpoint}"));
     }
     text
 }
