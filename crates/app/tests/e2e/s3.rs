@@ -34,6 +34,9 @@ fn encoded(path: &str) -> String {
     path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
+/// What a server says that has read a request's head and wants its body.
+const GO_ON: [u8; 25] = *b"HTTP/1.1 100 Continue\r\n\r\n";
+
 impl S3 {
     pub(crate) fn put(&self, bucket: &str, key: &str, body: &[u8]) -> io::Result<Reply> {
         self.send("PUT", &format!("/{bucket}/{key}"), body)
@@ -51,7 +54,7 @@ impl S3 {
         self.send("PUT", &format!("/{bucket}"), b"")
     }
 
-    /// A put that does something else in the middle of its body.
+    /// A put that does something else in the middle of its body, when the server is known to wait for the rest.
     pub(crate) fn put_pausing(
         &self,
         bucket: &str,
@@ -59,15 +62,15 @@ impl S3 {
         body: &[u8],
         meanwhile: impl FnOnce(),
     ) -> io::Result<Reply> {
-        self.exchange("PUT", &format!("/{bucket}/{key}"), body, meanwhile)
+        self.exchange("PUT", &format!("/{bucket}/{key}"), body, Some(meanwhile))
     }
 
     fn send(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Reply> {
-        self.exchange(method, path, body, || ())
+        self.exchange(method, path, body, None::<fn()>)
     }
 
     /// One signed request on a connection of its own.
-    fn exchange(&self, method: &str, path: &str, body: &[u8], meanwhile: impl FnOnce()) -> io::Result<Reply> {
+    fn exchange(&self, method: &str, path: &str, body: &[u8], meanwhile: Option<impl FnOnce()>) -> io::Result<Reply> {
         let (path, host) = (encoded(path), self.address.to_string());
         let now = SystemClock.now().timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
         let hash = hex(Sha256::digest(body));
@@ -82,10 +85,11 @@ impl S3 {
             key = hmac(&key, part);
         }
         let signature = hex(hmac(&key, &text));
+        let expect = if meanwhile.is_some() { "expect: 100-continue\r\n" } else { "" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-amz-content-sha256: {hash}\r\nx-amz-date: {now}\r\n\
              authorization: AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n",
+             content-length: {}\r\n{expect}connection: close\r\n\r\n",
             self.access_key,
             body.len()
         );
@@ -93,8 +97,13 @@ impl S3 {
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
         socket.write_all(head.as_bytes())?;
         let (first, rest) = body.split_at(body.len() / 2);
+        if meanwhile.is_some() {
+            let mut asked_for_more = [0; GO_ON.len()];
+            socket.read_exact(&mut asked_for_more)?;
+            assert_eq!(asked_for_more, GO_ON, "{}", String::from_utf8_lossy(&asked_for_more));
+        }
         socket.write_all(first)?;
-        meanwhile();
+        meanwhile.into_iter().for_each(|meanwhile| meanwhile());
         socket.write_all(rest)?;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer)?;
