@@ -160,7 +160,8 @@ def test_brought_back_with_its_history_and_as_it_was(serve, client, tmp_path):
         for what in ("ETag", "ContentType", "ContentLength", "Metadata"):
             assert after[what] == before[what], what
         active = [copy for copy in history(endpoint)["copies"] if copy["state"] == "active"]
-        assert len(active) == 3
+        # What was put back and the copy that it came from take one place of `keep` together.
+        assert len(active) == 4
         contents = {endpoint.client().get_object(Bucket="copies", Key=copy["copy_key"])["Body"].read() for copy in active}
         assert contents == {draft.encode() for draft in DRAFTS[1:]}, "the older ones are in the history again"
 
