@@ -85,6 +85,7 @@ impl Rig {
             purger: Purger::new(store.purger(&copies)?),
             catalog: watched,
             keys: Some(catalog.clone()),
+            scratch: folder.to_owned(),
             journal: Arc::new(FileJournal::open(&folder.join("journal"))?),
             clock: Arc::clone(&clock),
             nonces: Arc::clone(&nonces),

@@ -177,6 +177,7 @@ async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -
         purger: Purger::new(retries.purge(store.purger(&destination)?)),
         catalog: retries.catalog(catalog.clone()),
         keys: Some(retries.keys(catalog.clone())),
+        scratch: instance.folder.path().to_owned(),
         journal: instance.journal.clone(),
         clock: instance.clock.clone(),
         nonces: instance.nonces.clone(),

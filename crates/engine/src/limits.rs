@@ -36,8 +36,12 @@ pub const CLEAN_PAGE: usize = 1_000;
 pub const LEASE_FOR: SpanMs = SpanMs::minutes(5);
 /// Objects of one listing page.
 pub const LIST_PAGE: usize = 1_000;
-/// Entries that an external sort holds in memory.
-pub const SORT_CHUNK: usize = 50_000;
+/// Bytes that a sort on disk collects in memory before it writes them out as a run.
+pub const SORT_BYTES: usize = 4 * 1024 * 1024;
+/// Runs of a sort on disk that are read at once; of more, some are merged first.
+pub const SORT_RUNS: usize = 128;
+/// Bytes of each run that are in memory while it is read.
+pub const SORT_RUN_BUFFER: usize = 32 * 1024;
 /// Failures of single items that a report names; the others are counted.
 pub const REPORT_ITEMS: usize = 1_000;
 /// Bytes of one piece of a streamed body.

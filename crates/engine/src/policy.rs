@@ -8,6 +8,7 @@ use crate::ports::objects::{ObjectCopy, ObjectRead};
 use crate::steps::purge::Purger;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::policy::Rules;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a policy does.
@@ -46,6 +47,9 @@ pub struct Policy {
     pub catalog: Arc<dyn Catalog>,
     /// The catalog's keys in order, where it can list them.
     pub keys: Option<Arc<dyn CatalogKeys>>,
+    /// A folder for what is sorted on disk: files without names, gone with the process. Not the system's folder for temporary
+    /// files, which often is memory.
+    pub scratch: PathBuf,
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// The clock.

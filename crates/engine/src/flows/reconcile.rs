@@ -146,14 +146,10 @@ impl Run<'_> {
         let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
         let mut catalog = CatalogListing::of(policy);
         while !self.stopped(cancel) {
-            let next = [source.peek().await?.map(|listed| &listed.key), catalog.peek().await?]
-                .into_iter()
-                .flatten()
-                .min()
-                .cloned();
-            let Some(key) = [next, copies.peek()?].into_iter().flatten().min() else { break };
+            let heads = [source.peek().await?.map(|listed| &listed.key), catalog.peek().await?, copies.peek().await?];
+            let Some(key) = heads.into_iter().flatten().min().cloned() else { break };
             let listed = source.take(&key).await?;
-            let bytes = copies.take(&key)?;
+            let bytes = copies.take(&key).await?;
             catalog.drop_if(&key).await?;
             if let Err(error) = self.key(&key, listed.as_ref(), &bytes).await {
                 self.report.count("gap", 1);
@@ -167,7 +163,7 @@ impl Run<'_> {
 
     /// Reads the destination's listing and sorts it by original.
     async fn sorted_copies(&mut self, progress: &dyn Progress, cancel: &CancellationToken) -> PortResult<ByOriginal> {
-        let mut copies = Collect::new();
+        let mut copies = Collect::new(&self.policy.scratch);
         let mut after = None;
         let mut read = 0;
         loop {
@@ -179,7 +175,7 @@ impl Run<'_> {
             progress.at(read, None, "copies listed");
             after = page.next;
             if after.is_none() || cancel.is_cancelled() {
-                return copies.sorted();
+                return copies.sorted().await;
             }
         }
     }
@@ -190,7 +186,7 @@ impl Run<'_> {
         }
         match original_of(self.policy, &listed.key).await? {
             Some(original) if original.as_str().starts_with(&self.policy.source_prefix) => {
-                copies.add(ListedCopy { original, copy: listed.key, written_at: listed.last_modified })
+                copies.add(&ListedCopy { original, copy: listed.key, written_at: listed.last_modified }).await
             }
             _ => {
                 let why = "it is in the destination, but no copy of this policy's; it is left alone";
@@ -259,9 +255,8 @@ impl Run<'_> {
         let id = RowId { original: key.clone(), copy_key: row.copy_key.clone() };
         let change = RowChange { id, if_rev: row.rev.clone(), set };
         self.policy.catalog.change(&[change]).await.into_iter().try_for_each(|result| result.map(drop))?;
-        self.report.count("bytes-missing", 1);
         let why = format!("the bytes of its copy {} were not in the destination", row.copy_key);
-        self.report.notes.push(format!("{key}: {why}"));
+        self.report.done("bytes-missing", key, why);
         tracing::warn!(policy = %self.policy.name, %key, copy = %row.copy_key, "a copy's bytes are missing");
         Ok(true)
     }

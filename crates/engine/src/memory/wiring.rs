@@ -73,6 +73,7 @@ impl Memory {
             purger: Purger::new(destination),
             catalog: Arc::clone(&self.catalog) as _,
             keys: Some(Arc::clone(&self.catalog) as _),
+            scratch: std::env::temp_dir(),
             journal: Arc::clone(&self.journal) as _,
             clock: Arc::clone(&self.clock) as _,
             nonces: Arc::clone(&self.nonces) as _,

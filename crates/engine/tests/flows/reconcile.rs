@@ -99,6 +99,8 @@ async fn a_row_without_bytes_is_disowned_and_the_current_content_copied_again() 
     let report = reconciled(&world).await;
     world.logs.expect("bytes are missing");
     assert_eq!(report.counted("bytes-missing"), 1);
+    // An item, of which a report holds so many; of remarks it holds all.
+    assert_eq!((report.done[0].object.as_str(), report.notes.len()), ("a", 0));
     assert_eq!(world.active("a"), ["one"]);
     world.advance(GRACE);
     clean(&world.policy, &CancellationToken::new()).await.unwrap();

@@ -445,6 +445,7 @@ fn wired(
         purger: Purger::new(tap.purge("purger", Arc::clone(destination) as _)),
         catalog: tap.catalog("catalog", Arc::clone(catalog) as _),
         keys: setup.lists_keys.then(|| tap.keys("keys", Arc::clone(catalog) as _)),
+        scratch: std::env::temp_dir(),
         journal: tap.journal("journal", Arc::new(MemoryJournal::default())),
         clock: Arc::clone(clock) as _,
         nonces: Arc::new(MemoryNonces::seeded(nonces)),
