@@ -2,13 +2,14 @@
 //! (`lifecycle/src/mirror.rs`) says what makes them equal, every write is conditional on what was seen, and the source is
 //! looked at once more before the key is at rest (guard 13).
 //!
-//! A crash leaves the destination at an older state of the source; the redelivery, or `reconcile`, makes it equal. A
-//! removal is buried first, so that the breaker counts it before anything is deleted (I7). Laws: V6, V8.
+//! A crash leaves the destination at an older state of the source, or an object without its row, or a row without its object;
+//! the redelivery, or `reconcile`, makes them equal. A removal is buried first, so that the breaker counts it before anything is deleted (I7). Laws: V6, V8.
 
 use crate::error::{FlowError, FlowResult, PortResult};
 use crate::flows::breaker::{Breaker, check};
 use crate::limits::MIRROR_ROUNDS;
 use crate::policy::Policy;
+use crate::ports::catalog::{RowChange, RowId, RowSet};
 use crate::ports::metrics::Counter;
 use crate::ports::objects::{Copied, CopyRequest, Head, META_SOURCE, Onto};
 use crate::steps::copy_rows;
@@ -20,7 +21,7 @@ use lifecycle::guards::Guard;
 use lifecycle::ids::{CopyKey, ETag, ObjectKey};
 use lifecycle::mirror::{Equalise, Mirrored, equalise, source_mark};
 use lifecycle::order::Order;
-use lifecycle::row::Tombstone;
+use lifecycle::row::{CopyRow, Tombstone};
 
 /// Makes one key equal.
 pub async fn mirror(policy: &Policy, key: &ObjectKey) -> FlowResult<()> {
@@ -32,7 +33,12 @@ pub async fn mirror(policy: &Policy, key: &ObjectKey) -> FlowResult<()> {
         let source = look(policy, key).await?;
         let destination = policy.destination.head(key, None).await?;
         let met = match equalise(&source, destination.as_ref().map(mirrored).as_ref()) {
-            Equalise::Nothing => true,
+            Equalise::Nothing => {
+                if source == Look::Absent {
+                    settle_row(policy, key).await?;
+                }
+                true
+            }
             Equalise::Delete { if_match } => delete(policy, key, &if_match).await?,
             Equalise::Copy { version, onto } => copy(policy, key, &source, version, onto).await?,
         };
@@ -68,7 +74,7 @@ async fn delete(policy: &Policy, key: &ObjectKey, if_match: &ETag) -> PortResult
     if !delete_mirrored(policy, key, if_match).await? {
         return Ok(false);
     }
-    forget_row(policy, key).await?;
+    settle_row(policy, key).await?;
     Ok(true)
 }
 
@@ -121,16 +127,30 @@ async fn record(policy: &Policy, key: &ObjectKey, current: &Current, there: &Hea
     policy.catalog.record_mirrored(key, &row).await
 }
 
-async fn forget_row(policy: &Policy, key: &ObjectKey) -> PortResult<()> {
-    use crate::ports::catalog::{RowChange, RowId, RowSet};
+/// Makes the row of a key fit its objects, where those are equal: a crash between an object and its row leaves the one
+/// without the other. The rows are read before the objects, so that a row which a handler has just written stays.
+pub(crate) async fn settle_row(policy: &Policy, key: &ObjectKey) -> PortResult<()> {
     let rows = policy.catalog.partition(key).await?.rows;
-    let changes: Vec<RowChange> = rows
-        .into_iter()
-        .map(|row| RowChange {
-            id: RowId { original: key.clone(), copy_key: row.copy_key },
-            if_rev: row.rev,
-            set: RowSet::Deleted,
-        })
-        .collect();
-    policy.catalog.change(&changes).await.into_iter().try_for_each(|result| result.map(drop))
+    let source = look(policy, key).await?;
+    let destination = policy.destination.head(key, None).await?;
+    match (&source, &destination) {
+        (Look::Absent, None) => {
+            let forget = |row: CopyRow| RowChange {
+                id: RowId { original: key.clone(), copy_key: row.copy_key },
+                if_rev: row.rev,
+                set: RowSet::Deleted,
+            };
+            let changes: Vec<RowChange> = rows.into_iter().map(forget).collect();
+            if changes.is_empty() {
+                return Ok(());
+            }
+            policy.catalog.change(&changes).await.into_iter().try_for_each(|result| result.map(drop))
+        }
+        (Look::Present(current), Some(there))
+            if rows.is_empty() && equalise(&source, Some(&mirrored(there))) == Equalise::Nothing =>
+        {
+            record(policy, key, current, there).await
+        }
+        _ => Ok(()),
+    }
 }

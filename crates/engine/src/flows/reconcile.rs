@@ -7,7 +7,7 @@
 //! listing that fails ends the run, it is never read as "nothing is there".
 
 use crate::error::{FlowResult, PortResult};
-use crate::flows::mirror::mirror;
+use crate::flows::mirror::{mirror, settle_row};
 use crate::flows::settle::{is_surplus, settle};
 use crate::limits::{HANDLER_DEADLINE, LIST_PAGE};
 use crate::policy::{Mode, Policy};
@@ -104,13 +104,15 @@ impl<'a> Listing<'a> {
 /// The catalog's keys, of which the next can be seen; none where the catalog cannot list.
 struct CatalogListing<'a> {
     keys: Option<Keys<'a>>,
+    can_list: bool,
     page: VecDeque<ObjectKey>,
 }
 
 impl<'a> CatalogListing<'a> {
     fn of(policy: &'a Policy) -> CatalogListing<'a> {
-        let keys = policy.keys.is_some().then(|| Keys::under(policy, &policy.source_prefix));
-        CatalogListing { keys, page: VecDeque::new() }
+        let can_list = policy.keys.is_some();
+        let keys = can_list.then(|| Keys::under(policy, &policy.source_prefix));
+        CatalogListing { keys, can_list, page: VecDeque::new() }
     }
 
     async fn peek(&mut self) -> PortResult<Option<&ObjectKey>> {
@@ -124,11 +126,13 @@ impl<'a> CatalogListing<'a> {
         Ok(self.page.front())
     }
 
-    async fn drop_if(&mut self, key: &ObjectKey) -> PortResult<()> {
-        if self.peek().await? == Some(key) {
+    /// Whether that key, if it has not been passed, has rows; `None` where the catalog cannot list.
+    async fn take(&mut self, key: &ObjectKey) -> PortResult<Option<bool>> {
+        let is_next = self.peek().await? == Some(key);
+        if is_next {
             self.page.pop_front();
         }
-        Ok(())
+        Ok(self.can_list.then_some(is_next))
     }
 }
 
@@ -150,7 +154,7 @@ impl Run<'_> {
             let Some(key) = heads.into_iter().flatten().min().cloned() else { break };
             let listed = source.take(&key).await?;
             let bytes = copies.take(&key).await?;
-            catalog.drop_if(&key).await?;
+            catalog.take(&key).await?;
             if let Err(error) = self.key(&key, listed.as_ref(), &bytes).await {
                 self.report.count("gap", 1);
                 self.report.fail(&key, chain(&error));
@@ -308,7 +312,7 @@ async fn disown_by_snapshot(
     policy.catalog.change(&changes).await.into_iter().try_for_each(|result| result.map(drop))
 }
 
-/// Walks over both listings of a mirror, which sort alike, and makes equal what is not.
+/// Walks over both listings of a mirror and the catalog's keys, which sort alike, and makes equal what is not.
 async fn mirrored(
     policy: &Policy,
     report: &mut Report,
@@ -317,28 +321,42 @@ async fn mirrored(
 ) -> FlowResult<()> {
     let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
     let mut destination = Listing::of(policy.destination.as_ref(), &policy.source_prefix);
+    let mut catalog = CatalogListing::of(policy);
     loop {
         if cancel.is_cancelled() {
             report.cancelled = true;
             return Ok(());
         }
-        let heads =
-            [source.peek().await?.map(|listed| &listed.key), destination.peek().await?.map(|listed| &listed.key)];
+        let heads = [
+            source.peek().await?.map(|listed| &listed.key),
+            destination.peek().await?.map(|listed| &listed.key),
+            catalog.peek().await?,
+        ];
         let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(()) };
         let (here, there) = (source.take(&key).await?, destination.take(&key).await?);
+        let has_row = catalog.take(&key).await?;
         report.count("keys", 1);
         progress.at(report.counted("keys"), None, "keys");
         let content = |listed: &Listed| (listed.version.etag.clone(), listed.version.size);
-        if here.as_ref().map(content) == there.as_ref().map(content) {
+        let equal = here.as_ref().map(content) == there.as_ref().map(content);
+        let row_fits = has_row.is_none_or(|has_row| has_row == there.is_some());
+        if equal && row_fits {
             continue;
         }
         report.count("differences", 1);
-        match mirror(policy, &key).await {
-            Ok(()) => report.count("settled", 1),
-            Err(error) => {
-                report.count("gap", 1);
-                report.fail(&key, chain(&error));
-            }
+        if let Err(error) = made_equal(policy, &key, row_fits).await {
+            report.count("gap", 1);
+            report.fail(&key, chain(&error));
+            continue;
         }
+        report.count("settled", 1);
     }
+}
+
+async fn made_equal(policy: &Policy, key: &ObjectKey, row_fits: bool) -> FlowResult<()> {
+    mirror(policy, key).await?;
+    if !row_fits {
+        settle_row(policy, key).await?;
+    }
+    Ok(())
 }

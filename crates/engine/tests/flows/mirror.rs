@@ -199,3 +199,40 @@ async fn a_source_that_never_rests_is_put_back_after_the_limit() {
     mirror(&world.policy, &key("a")).await.unwrap();
     assert_equal(&world, "once it rests");
 }
+
+/// How many rows the catalog has of that key.
+async fn rows(world: &World, name: &str) -> usize {
+    world.memory.catalog.partition(&key(name)).await.unwrap().rows.len()
+}
+
+#[tokio::test]
+async fn a_row_whose_object_went_before_a_crash_goes_with_the_redelivery() {
+    let world = world();
+    world.protect("a", "one").await;
+    let removed = world.delete("a");
+    world.faults.at("catalog.change", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    engine::flows::handle::handle(&world.policy, &key("a"), std::slice::from_ref(&removed)).await.unwrap_err();
+    assert_eq!((mirrored(&world, "a"), rows(&world, "a").await), (None, 1), "bytes, then row");
+    world.handle(&removed).await;
+    assert_eq!(rows(&world, "a").await, 0);
+}
+
+#[tokio::test]
+async fn reconcile_mends_rows_that_crashes_left_without_objects_and_objects_without_rows() {
+    let world = world();
+    world.protect("a", "one").await;
+    world.protect("b", "one").await;
+    let (removed, put) = (world.delete("a"), world.put("c", "one"));
+    world.faults.at("catalog.change", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    engine::flows::handle::handle(&world.policy, &key("a"), &[removed]).await.unwrap_err();
+    world.faults.at("catalog.record_mirrored", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    engine::flows::handle::handle(&world.policy, &key("c"), &[put]).await.unwrap_err();
+    assert_equal(&world, "only rows differ");
+
+    for keys in [3, 2] {
+        let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+        assert_eq!((report.counted("keys"), report.counted("gap"), report.is_success()), (keys, 0, true));
+        let rows = [rows(&world, "a").await, rows(&world, "b").await, rows(&world, "c").await];
+        assert_eq!(rows, [0, 1, 1]);
+    }
+}
