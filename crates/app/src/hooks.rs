@@ -40,7 +40,33 @@ impl EndpointHooks for Hooks {
         if self.instance.config.policies.iter().any(|policy| policy.source.bucket == bucket.as_str()) {
             return Ok(Some("the configuration names it".to_owned()));
         }
-        let waiting = self.instance.queue.backlog().await?.waiting;
-        Ok((waiting > 0).then(|| format!("{waiting} events are not handled yet; try again in a moment")))
+        Ok(match self.instance.store.spool().waits_for(bucket.as_str()).await? {
+            Some(false) => None,
+            Some(true) => Some("its last events are not handled yet; try again in a moment".to_owned()),
+            None => Some("too many events wait to tell whether any are its own; try again in a moment".to_owned()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::opened;
+    use engine::memory::clock::MemoryClock;
+    use lifecycle::event::{Happened, ObjectEvent};
+    use lifecycle::ids::ObjectKey;
+    use lifecycle::time::UnixMs;
+
+    #[tokio::test]
+    async fn a_bucket_may_go_while_only_events_of_others_wait() {
+        let (_root, instance) = opened(Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)))).await;
+        let hooks = Hooks { instance, tasks: TaskTracker::new(), cancel: CancellationToken::new() };
+        let photos = BucketName::new("photos").unwrap();
+        for (bucket, stays) in [("others", false), ("photos", true)] {
+            let key = ObjectKey::new("a").unwrap();
+            let event = ObjectEvent { key, time: UnixMs(1), order: None, what: Happened::Removed };
+            hooks.instance.store.spool().push(bucket, vec![event]).await.unwrap();
+            assert_eq!(hooks.keep_bucket(&photos).await.unwrap().is_some(), stays, "events of {bucket} wait");
+        }
     }
 }

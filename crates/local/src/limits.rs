@@ -30,6 +30,9 @@ pub const CHECKED_ALWAYS_BYTES: u64 = 8 * 1024 * 1024;
 pub const INDEX_PAGE_MAX: usize = 10_000;
 /// Events that are handed out, or whose answer could not be noted down, from which on no more are handed out.
 pub const HAND_MAX: usize = 16_384;
+/// Events that are looked at to tell whether any of one bucket wait: a bounded look, since there is no index by bucket, which
+/// every put would pay for.
+pub const BUCKET_LOOK_MAX: usize = 10_000;
 /// How long an event waits whose answer could not be noted down (the disk is full), before it is delivered again.
 pub const UNANSWERED_WAIT: SpanMs = SpanMs::seconds(5);
 /// Bytes from which the journal begins a new segment.

@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use rows::{insert, pending};
 
-use crate::limits::{HAND_MAX, UNANSWERED_WAIT};
+use crate::limits::{BUCKET_LOOK_MAX, HAND_MAX, UNANSWERED_WAIT};
 use crate::sqlite::error_map::Fault;
 use crate::sqlite::open::Database;
 use crate::store::reclaim::{Freed, Reclaimer};
@@ -207,6 +207,14 @@ fn hand_out(hand: &mut Hand, waiting: Waiting) -> Delivery {
     let Waiting { id, attempts, bucket, event, .. } = waiting;
     hand.out.insert(id, attempts + 1);
     Delivery { receipt: Receipt(id.to_string()), attempts: attempts + 1, bucket, event }
+}
+
+impl Spool {
+    /// Whether events of that bucket are not handled yet. `None`: not among the oldest [`BUCKET_LOOK_MAX`], and there are more.
+    pub async fn waits_for(&self, bucket: &str) -> PortResult<Option<bool>> {
+        let name = bucket.to_owned();
+        self.db.read("look for events", bucket, move |db| rows::waits_for(db, &name, BUCKET_LOOK_MAX)).await
+    }
 }
 
 #[async_trait]

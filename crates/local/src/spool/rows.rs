@@ -69,6 +69,16 @@ pub(super) fn count_waiting(db: &Connection) -> Result<i64, Fault> {
     Ok(db.query_row("SELECT count(*) FROM spool", [], |row| row.get(0))?)
 }
 
+/// Whether events of that bucket are among the oldest so many; `None`: they are not, but there are more.
+pub(super) fn waits_for(db: &Connection, bucket: &str, limit: usize) -> Result<Option<bool>, Fault> {
+    const SQL: &str =
+        "SELECT count(*), coalesce(max(bucket = ?1), 0) FROM (SELECT bucket FROM spool ORDER BY id LIMIT ?2)";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = db.prepare_cached(SQL)?;
+    let (looked_at, found): (i64, bool) = statement.query_row((bucket, limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(if found || looked_at < limit { Some(found) } else { None })
+}
+
 pub(super) fn oldest_and_dead(db: &Connection) -> Result<(Option<i64>, u64), Fault> {
     let mut oldest = db.prepare_cached("SELECT time FROM spool ORDER BY id LIMIT 1")?;
     let oldest = oldest.query_row([], |row| row.get(0)).optional()?;

@@ -161,3 +161,16 @@ async fn one_put_back_to_a_time_before_all_times_is_delivered_at_once() {
     world.spool().again(&out[0].receipt, UnixMs(0), "again").await.unwrap();
     assert_eq!(world.at_once(1).await, ["a00000"]);
 }
+
+#[tokio::test]
+async fn whether_events_of_a_bucket_wait_is_told_of_that_bucket_alone_and_after_a_bounded_look() {
+    let world = World::new().await;
+    world.push(names("a", 3)).await;
+    assert_eq!(world.spool().waits_for("b").await.unwrap(), Some(true));
+    assert_eq!(world.spool().waits_for("another").await.unwrap(), Some(false));
+    let look = async |bucket: &'static str, limit| {
+        let look = move |db: &rusqlite::Connection| rows::waits_for(db, bucket, limit);
+        world.spool().db.read("test", "spool", look).await.unwrap()
+    };
+    assert_eq!((look("another", 3).await, look("b", 3).await), (None, Some(true)), "there may be more");
+}
