@@ -124,10 +124,22 @@ pub(super) fn hold(root: &Path, bucket: &str, owner: Option<&Owner>, unmarked: U
 }
 
 /// Makes a marked folder this data folder's and this bucket's, whosever it was; fails when a process works on it. A folder
-/// without marker is left for [`hold`].
+/// without marker, or with no other owner, is left for [`hold`]. Errors: `PermissionDenied`, also for a folder that is part of a data folder: the
+/// marker there names no owner, and the one who works on it holds the data folder's lock alone.
 pub(super) fn take_over(root: &Path, bucket: &str, owner: &Owner) -> io::Result<()> {
-    if !is_bucket_folder(root) {
-        return Ok(());
+    let Some(marker) = read(root)? else { return Ok(()) };
+    let above = root.canonicalize()?.parent().map_or(Ok(None), enclosing)?;
+    let part_of = match above {
+        Some(above) => Some(above.display().to_string()),
+        None if marker.owner.is_none() && marker.bucket != bucket => {
+            Some(format!("another folder, as its bucket `{}`", marker.bucket))
+        }
+        None => None,
+    };
+    if let Some(part_of) = part_of {
+        let root = root.display();
+        let why = format!("the folder {root} is part of {part_of}, and is not taken over: name another destination");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     let _lock = lock(root)?;
     write(root, &Marker { bucket: bucket.to_owned(), owner: Some(owner.clone()) })

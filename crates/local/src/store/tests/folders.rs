@@ -53,6 +53,35 @@ async fn a_folder_on_another_disk_is_one_data_folders_until_a_person_hands_it_on
 }
 
 #[tokio::test]
+async fn what_is_part_of_another_data_folder_is_never_taken_over() {
+    let (ours, theirs) = (World::new().await, World::new().await);
+    std::fs::write(ours.folder.path().join("format"), "1\n").unwrap();
+    let refused = async |root: &Path| {
+        let before = std::fs::read_to_string(root.join(".afterimage/bucket")).unwrap();
+        let refused = theirs.store.take_over(&name("elsewhere"), root).await;
+        let Err(StoreError::Port(error)) = refused else { panic!("taken over: {refused:?}") };
+        assert!(matches!(error.kind, ErrorKind::AccessDenied(_)), "{error}");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains("name another destination"), "{why}");
+        assert_eq!(marker(root), before);
+        assert!(!root.join(".afterimage/lock").exists(), "nothing is written there");
+    };
+    let root = ours.copies.info().root.clone();
+    refused(&root).await;
+    // Whatever its marker says, and wherever it is reached from.
+    std::fs::write(root.join(".afterimage/bucket"), "copies\ndata-folder 0 /lost\n").unwrap();
+    refused(&root).await;
+    let disk = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(&root, disk.path().join("link")).unwrap();
+    refused(&disk.path().join("link")).await;
+    // As a data folder's bucket looks that is mounted alone.
+    let alone = disk.path().join("alone");
+    std::fs::create_dir_all(alone.join(".afterimage")).unwrap();
+    std::fs::write(alone.join(".afterimage/bucket"), "copies\n").unwrap();
+    refused(&alone).await;
+}
+
+#[tokio::test]
 async fn a_folder_that_was_moved_keeps_its_owner_and_its_copies() {
     let disk = TempDir::new().unwrap();
     let (old, new) = (disk.path().join("old"), disk.path().join("new"));
