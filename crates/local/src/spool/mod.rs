@@ -124,10 +124,14 @@ impl Spool {
         let waited = match due.is_empty() {
             true => Vec::new(),
             // Only now: one that was answered between the two looks has no row any more, or another time.
-            false => self.db.read("read events", "spool", move |db| rows::read(db, &due)).await?,
+            false => {
+                let wanted = due.clone();
+                self.db.read("read events", "spool", move |db| rows::read(db, &wanted)).await?
+            }
         };
         // No await from here on: what is noted as handed out is handed out.
         let mut hand = self.hand();
+        self.drop_gone(&mut hand, &due, &waited);
         let mut deliveries = Vec::with_capacity(limit.min(waited.len() + new.len()));
         for waiting in waited {
             if hand.unnoted.remove(&waiting.id).is_some() || waiting.not_before <= now {
@@ -168,6 +172,19 @@ impl Spool {
         }
         drop(hand);
         self.news.notify_one();
+    }
+
+    /// Forgets those whose answer was noted after all, by a transaction that reported failure. `read`: what is there of the
+    /// chosen ones, in order of their numbers.
+    fn drop_gone(&self, hand: &mut Hand, chosen: &[i64], read: &[Waiting]) {
+        let gone = chosen.iter().filter(|id| read.binary_search_by_key(*id, |waiting| waiting.id).is_err());
+        let dropped = gone.filter(|id| hand.unnoted.remove(id).is_some()).count();
+        if dropped > 0 {
+            self.waiting.fetch_sub(i64::try_from(dropped).unwrap_or(i64::MAX), Ordering::Relaxed);
+            // There is room again, which this look did not use.
+            hand.full = false;
+            self.news.notify_one();
+        }
     }
 
     /// These are out no more; wakes up who waits for the room.

@@ -141,6 +141,22 @@ async fn what_could_not_be_noted_down_comes_again_a_little_later() {
 }
 
 #[tokio::test]
+async fn what_was_noted_down_by_a_transaction_that_reported_failure_is_waited_for_no_more() {
+    let world = World::new().await;
+    world.push(names("a", HAND_MAX + 1)).await;
+    let out = world.spool().receive(HAND_MAX).await.unwrap();
+    let receipts: Vec<_> = out.into_iter().map(|delivery| delivery.receipt).collect();
+    world.run("CREATE TRIGGER full BEFORE DELETE ON spool BEGIN SELECT RAISE(ABORT, 'full'); END;").await;
+    world.spool().done(&receipts).await.unwrap_err();
+    // As if the transaction had been durable nevertheless.
+    world.run("DROP TRIGGER full; DELETE FROM spool WHERE id <= (SELECT max(id) - 1 FROM spool)").await;
+    world.clock.advance(UNANSWERED_WAIT);
+    assert_eq!(world.spool().take(HAND_MAX).await.unwrap().unwrap_err(), None, "nothing is left to wait for");
+    assert_eq!((world.spool().backlog().await.unwrap().waiting, world.spool().hand().len()), (1, 0));
+    assert_eq!(world.at_once(9).await.len(), 1, "and there is room for what is new");
+}
+
+#[tokio::test]
 async fn no_more_are_handed_out_than_memory_is_meant_for_until_there_is_room() {
     let world = World::new().await;
     world.push(names("a", HAND_MAX + 1)).await;
