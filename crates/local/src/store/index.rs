@@ -178,7 +178,8 @@ pub(super) fn is_deleted(db: &Connection, bucket: i64) -> Result<bool, Fault> {
 
 /// Notes that clients have deleted a bucket, or made it again.
 pub(super) fn set_deleted(db: &Connection, bucket: i64, deleted: bool) -> Result<(), Fault> {
-    db.prepare_cached("UPDATE buckets SET deleted = ?2 WHERE id = ?1")?.execute(params![bucket, deleted])?;
+    db.prepare_cached("UPDATE buckets SET deleted = ?2 WHERE id = ?1 AND deleted <> ?2")?
+        .execute(params![bucket, deleted])?;
     Ok(())
 }
 

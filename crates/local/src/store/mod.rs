@@ -147,6 +147,11 @@ impl Store {
     /// Makes a bucket. [`StoreError::BucketExists`] when the name is taken. The folder may hold files already: those that
     /// the layout can name become objects at once, so that a lost `state.sqlite` is made again by making its buckets.
     pub async fn create_bucket(self: &Arc<Self>, spec: BucketSpec) -> StoreResult<Bucket> {
+        let (this, name) = (Arc::clone(self), spec.name.clone());
+        to_the_end("create bucket", name, async move { this.create(spec).await }).await
+    }
+
+    async fn create(self: &Arc<Self>, spec: BucketSpec) -> StoreResult<Bucket> {
         let root = match spec.root {
             Some(root) => root,
             None => self.data_dir.join(BUCKETS_FOLDER).join(spec.name.as_str()),
@@ -218,13 +223,17 @@ impl Store {
 
     /// A bucket that was deleted, but whose folder still had versions that events wait for, is made anew.
     async fn bring_back(self: &Arc<Self>, held: Arc<Held>, role: Role, root: &Path) -> StoreResult<Bucket> {
-        let same = held.info.role == role && held.info.root == root;
-        if !held.is_deleted() || !same {
-            return Err(StoreError::BucketExists(held.info.name.to_string()));
+        let exists = || Err(StoreError::BucketExists(held.info.name.to_string()));
+        if held.info.role != role || held.info.root != root {
+            return exists();
         }
+        // Also when memory knows of no deletion: one that reported failure may be durable, and refuses every write.
         let id = held.id;
         let set = move |db: &Connection| index::set_deleted(db, id, false);
         self.db.write("change bucket", held.info.name.as_str(), set).await?;
+        if !held.is_deleted() {
+            return exists();
+        }
         held.set_deleted(false);
         Ok(Bucket { store: Arc::clone(self), held })
     }
@@ -233,7 +242,12 @@ impl Store {
     /// Looking and deleting are one transaction, and so is every write with its look at whether the bucket is still there:
     /// of a write and a deletion at the same time, the one that comes second is refused.
     /// [`StoreError::NoSuchBucket`], [`StoreError::BucketNotEmpty`], and [`StoreError::ReadOnly`] for a destination.
-    pub async fn delete_bucket(&self, name: &BucketName) -> StoreResult<()> {
+    pub async fn delete_bucket(self: &Arc<Self>, name: &BucketName) -> StoreResult<()> {
+        let (this, wanted) = (Arc::clone(self), name.clone());
+        to_the_end("delete bucket", name, async move { this.delete(&wanted).await }).await
+    }
+
+    async fn delete(&self, name: &BucketName) -> StoreResult<()> {
         let _naming = self.naming.lock().await;
         let held = self.visible(name.as_str())?;
         if held.info.role == Role::Destination {

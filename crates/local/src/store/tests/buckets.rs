@@ -1,5 +1,6 @@
 //! Buckets made and deleted: once each, also when clients do it at the same time as others write.
 
+use super::super::index;
 use super::clients::copy_spec;
 use super::multipart::{complete, part};
 use super::*;
@@ -25,6 +26,47 @@ async fn buckets_are_made_once_and_deleted_only_when_empty() {
     assert_eq!(world.store.buckets().len(), 2);
     let shared = BucketSpec { name: name("other"), role: Role::Source, root: Some(back.info().root.clone()) };
     assert!(world.store.create_bucket(shared).await.is_err(), "two buckets never share a folder");
+}
+
+/// A client that goes away when its request has begun.
+async fn left<T>(request: impl Future<Output = T>) {
+    tokio::select! {
+        biased;
+        _ = request => panic!("it was answered at once"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_memory_and_index_of_one_mind() {
+    let world = World::new().await;
+    let exists = async || {
+        matches!(
+            world.store.create_bucket(spec("other", Role::Source)).await.map(drop),
+            Err(StoreError::BucketExists(_))
+        )
+    };
+    left(world.store.create_bucket(spec("other", Role::Source))).await;
+    assert!(exists().await, "it was made to the end");
+    left(world.store.delete_bucket(&name("other"))).await;
+    let again = world.store.delete_bucket(&name("other")).await;
+    assert!(matches!(again, Err(StoreError::NoSuchBucket(_))), "it was deleted to the end: {again:?}");
+    left(world.store.create_bucket(spec("other", Role::Source))).await;
+    assert!(exists().await, "it was brought back to the end");
+    put(&world.store.bucket("other").unwrap(), "a", "1").await;
+}
+
+#[tokio::test]
+async fn making_a_bucket_again_ends_a_deletion_that_only_the_index_knows_of() {
+    let world = World::new().await;
+    let id = world.source.held.id;
+    let deleted = move |db: &rusqlite::Connection| index::set_deleted(db, id, true);
+    world.store.db.write("test", "source", deleted).await.unwrap();
+    let refused = try_put(&world.source, "a", "1", Onto::Anything).await;
+    assert!(matches!(refused, Err(StoreError::NoSuchBucket(_))), "{refused:?}");
+    let again = world.store.create_bucket(spec("source", Role::Source)).await;
+    assert!(matches!(again.map(drop), Err(StoreError::BucketExists(_))));
+    put(&world.source, "a", "1").await;
 }
 
 /// Deletes the bucket `name` as soon as a write of the source comes to that step.
