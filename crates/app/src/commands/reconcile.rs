@@ -1,5 +1,6 @@
 //! `reconcile`: compares source, destination and catalog, and settles what differs; with `--rebuild` it begins with an
-//! empty catalog. A crash after the old one was set aside leaves an empty one, which the next start fills in the same way.
+//! empty catalog. A crash while the old one is set aside leaves all of it or none: see [`set_aside`]. The next start fills an
+//! empty one in the same way.
 
 use crate::answer::{Answer, Done, ReportView};
 use crate::exit::Failure;
@@ -12,7 +13,7 @@ use engine::flows::reconcile::Orphans;
 use engine::policy::Policy;
 use lifecycle::time::UnixMs;
 use local::store::{BucketName, Reindexed};
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -101,18 +102,26 @@ pub(crate) fn set_catalogs_aside(
     }
     let stamp = now.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
     for name in names {
-        let file = catalog_file(data, &name);
-        // The file goes last: a log that a crash left beside no file would be taken for the new file's.
-        for ending in ["-wal", "-shm", ""] {
-            let from = with_ending(&file, ending);
-            let to = with_ending(&file, &format!(".{stamp}{ending}"));
-            match fs::rename(&from, &to) {
-                Ok(()) => tracing::warn!("set {} aside as {}", from.display(), to.display()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    let context = format!("cannot set {} aside", from.display());
-                    return Err(Failure::Failed(anyhow::Error::new(error).context(context)));
-                }
+        set_aside(&catalog_file(data, &name), &stamp)?;
+    }
+    Ok(())
+}
+
+/// Sets a database aside with its log, the file durably first. A crash before that leaves the old database as it was; one
+/// after it leaves none, and SQLite throws a log away that it finds beside none. The other way round a crash would leave
+/// the file without the last commits in its log, and the next start would believe it.
+fn set_aside(file: &Path, stamp: &str) -> Result<(), Failure> {
+    for ending in ["", "-wal", "-shm"] {
+        let from = with_ending(file, ending);
+        let to = with_ending(file, &format!(".{stamp}{ending}"));
+        let renamed =
+            fs::rename(&from, &to).and_then(|()| File::open(from.parent().unwrap_or(Path::new("/")))?.sync_all());
+        match renamed {
+            Ok(()) => tracing::warn!("set {} aside as {}", from.display(), to.display()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                let context = format!("cannot set {} aside", from.display());
+                return Err(Failure::Failed(anyhow::Error::new(error).context(context)));
             }
         }
     }
@@ -123,4 +132,72 @@ fn with_ending(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::ports::catalog::{Catalog, CatalogRead};
+    use lifecycle::ids::ObjectKey;
+    use lifecycle::order::Order;
+    use lifecycle::row::Tombstone;
+    use local::sqlite::catalog::SqliteCatalog;
+
+    fn key(text: &str) -> ObjectKey {
+        ObjectKey::new(text).unwrap()
+    }
+
+    async fn note(catalog: &SqliteCatalog, text: &str) {
+        let at = UnixMs(1);
+        let tombstone = Tombstone { order: Order::from_time(at), time: at, noted_at: at, floating: false };
+        catalog.bury(&key(text), &tombstone).await.unwrap();
+    }
+
+    /// A catalog as a killed process leaves it: what was noted first is in the file, what was noted last in its log.
+    async fn killed(file: &Path) {
+        let work = tempfile::tempdir().unwrap();
+        let at_work = work.path().join("catalog.sqlite");
+        let catalog = SqliteCatalog::open(&at_work).unwrap();
+        note(&catalog, "first").await;
+        catalog.close().await;
+        let catalog = SqliteCatalog::open(&at_work).unwrap();
+        note(&catalog, "last").await;
+        for ending in ["", "-wal", "-shm"] {
+            fs::copy(with_ending(&at_work, ending), with_ending(file, ending)).unwrap();
+        }
+        catalog.close().await;
+    }
+
+    async fn known(file: &Path) -> [bool; 2] {
+        let catalog = SqliteCatalog::open(file).unwrap();
+        let mut known = [false; 2];
+        for (known, text) in known.iter_mut().zip(["first", "last"]) {
+            *known = catalog.partition(&key(text)).await.unwrap().tombstone.is_some();
+        }
+        catalog.close().await;
+        known
+    }
+
+    #[tokio::test]
+    async fn a_catalog_is_set_aside_as_a_whole_or_not_at_all_wherever_it_is_cut_short() {
+        for (stopped_at, left) in [("", [true; 2]), ("-wal", [false; 2]), ("-shm", [false; 2]), ("?", [false; 2])] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("catalog.sqlite");
+            killed(&file).await;
+            // In the way of one of the renames.
+            fs::create_dir(with_ending(&file, &format!(".1{stopped_at}"))).unwrap();
+            let done = set_aside(&file, "1");
+            assert_eq!(done.is_ok(), stopped_at == "?");
+            assert_eq!(known(&file).await, left, "stopped at `{stopped_at}`");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_set_aside_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.sqlite");
+        killed(&file).await;
+        set_aside(&file, "1").unwrap();
+        assert_eq!(known(&with_ending(&file, ".1")).await, [true; 2]);
+    }
 }
