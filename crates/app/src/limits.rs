@@ -18,7 +18,8 @@ pub(crate) const STOP_WAIT: SpanMs = SpanMs::seconds(20);
 pub(crate) const SNAPSHOT_EVERY: SpanMs = SpanMs::hours(1);
 /// How often the daemon compares catalogs and destinations.
 pub(crate) const RECONCILE_EVERY: SpanMs = SpanMs::days(1);
-/// How long after a comparison that failed the daemon tries it again.
+/// How long after a comparison that failed the daemon tries it again; twice as long after each further one, up to
+/// [`RECONCILE_EVERY`].
 pub(crate) const RECONCILE_AGAIN: SpanMs = SpanMs::minutes(10);
 /// How far a policy's last comparison may lie back before `status --check` complains.
 pub(crate) const RECONCILE_AGE_MAX: SpanMs = SpanMs::days(3);

@@ -1,8 +1,9 @@
 //! What the daemon does by itself: cleans each policy by its schedule, reconciles it at the start and daily, and saves
 //! its catalog into the destination every hour.
 //!
-//! Two tasks a policy, so that a long comparison never holds the cleaner up. All of it may be killed at any point: a
-//! clean finds what is left by the index, a reconcile starts over, a snapshot replaces the older one of two.
+//! A comparison that failed is tried again soon, then less and less often. Two tasks a policy, so that a long comparison
+//! never holds the cleaner up. All of it may be killed at any point: a clean finds what is left by the index, a reconcile
+//! starts over, a snapshot replaces the older one of two.
 
 use crate::commands::reconcile::compare_files;
 use crate::instance::Instance;
@@ -48,23 +49,34 @@ async fn clean_by_schedule(instance: &Instance, name: &str, cancel: &Cancellatio
 }
 
 async fn upkeep(instance: &Instance, name: &str, cancel: &CancellationToken) {
-    let mut reconciled: Option<UnixMs> = None;
+    // When the last comparison ended, and for how long that is good.
+    let mut compared: Option<(UnixMs, SpanMs)> = None;
+    let mut after_failure = RECONCILE_AGAIN;
     loop {
         let now = instance.now();
         let Some(policy) = instance.policy_named(name) else { return };
-        let mut again = now.plus(SNAPSHOT_EVERY);
-        if reconciled.is_none_or(|at| now.since(at) >= RECONCILE_EVERY) {
-            match compare(instance, &policy, cancel).await {
-                true => reconciled = Some(now),
-                // What a crash left is repaired by this alone: it must not wait for tomorrow.
-                false => again = now.plus(RECONCILE_AGAIN),
-            }
+        if compared.is_none_or(|(at, good_for)| now.since(at) >= good_for) {
+            let good_for = match compare(instance, &policy, cancel).await {
+                true => {
+                    after_failure = RECONCILE_AGAIN;
+                    RECONCILE_EVERY
+                }
+                // What a crash left is repaired by this alone: it must not wait for tomorrow. But what fails for good
+                // must not have everything compared for ever.
+                false => {
+                    let good_for = after_failure;
+                    after_failure = SpanMs(good_for.0.saturating_mul(2)).min(RECONCILE_EVERY);
+                    good_for
+                }
+            };
+            compared = Some((instance.now(), good_for));
         }
         if !cancel.is_cancelled()
             && let Err(error) = snapshot::save_if_old(instance, &policy).await
         {
             tracing::error!(policy = name, "cannot save the catalog into the destination: {}", error.chain());
         }
+        let again = compared.map_or(now, |(at, good_for)| at.plus(good_for)).min(now.plus(SNAPSHOT_EVERY));
         if !wait_until(instance, again, now, cancel).await {
             return;
         }
@@ -132,7 +144,8 @@ mod tests {
     use engine::memory::clock::MemoryClock;
     use engine::ports::clock::Clock;
     use engine::wrap::faults::Faults;
-    use engine::wrap::tap::{Fate, Tap};
+    use engine::wrap::tap::{Call, Fate, Probe, Tap};
+    use std::sync::Mutex;
 
     #[tokio::test]
     async fn a_comparison_that_failed_is_tried_again_soon_and_not_only_tomorrow() {
@@ -159,5 +172,45 @@ mod tests {
         assert_eq!(reconciled().await, Some((clock.now(), 0)));
         cancel.cancel();
         running.await.unwrap();
+    }
+    /// Comparisons by the time of their listing: all fail but one.
+    struct Failing {
+        clock: Arc<MemoryClock>,
+        at: Mutex<Vec<UnixMs>>,
+        passes: usize,
+        last: usize,
+        cancel: CancellationToken,
+    }
+
+    impl Probe for Failing {
+        fn fate(&self, call: &Call) -> Fate {
+            if call.name() != "destination.list" {
+                return Fate::Pass;
+            }
+            let mut at = self.at.lock().unwrap();
+            if at.last() != Some(&self.clock.now()) {
+                at.push(self.clock.now());
+            }
+            if at.len() == self.last {
+                self.cancel.cancel();
+            }
+            if at.len() == self.passes { Fate::Pass } else { Fate::FailBefore(ErrorKind::Unavailable) }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_comparison_that_keeps_failing_is_tried_less_and_less_often_until_one_is_whole() {
+        let clock = Arc::new(MemoryClock::skipping(UnixMs(1_795_245_972_000)));
+        let (_root, instance) = opened(clock.clone()).await;
+        let policy = instance.policy_named("source").unwrap();
+        let cancel = CancellationToken::new();
+        let failing = Failing { clock, at: Mutex::default(), passes: 10, last: 13, cancel: cancel.clone() };
+        let failing = Arc::new(failing);
+        let destination = Tap::new(failing.clone()).read("destination", policy.destination.clone());
+        instance.policies.put(Policy { destination, ..(*policy).clone() });
+        upkeep(&instance, "source", &cancel).await;
+        let at = failing.at.lock().unwrap().clone();
+        let minutes: Vec<u64> = at.windows(2).map(|pair| pair[1].since(pair[0]).0 / 60_000).collect();
+        assert_eq!(minutes, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440, 10, 20]);
     }
 }
