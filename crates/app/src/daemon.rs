@@ -8,7 +8,7 @@ use crate::cli::Place;
 use crate::control::server::{self, Runner};
 use crate::execute::execute;
 use crate::exit::Failure;
-use crate::folder::{Folder, IfMissing};
+use crate::folder::{Folder, IfMissing, is_data_folder};
 use crate::hooks::Hooks;
 use crate::instance::Instance;
 use crate::limits::STOP_WAIT;
@@ -46,8 +46,7 @@ pub(crate) async fn serve(
     }
     refuse_open_address(&config)?;
     let mut signals = Signals::new()?;
-    let folder = Folder::open(&config.data_dir, IfMissing::Create)?;
-    let listener = bind(config.endpoint.listen).await?;
+    let (folder, listener) = take(&config).await?;
     if let Some(file) = &file {
         remember(folder.path(), file)?;
     }
@@ -144,6 +143,19 @@ fn refuse_open_address(config: &Config) -> Result<(), Failure> {
         "{listen} is reached from other machines, and the endpoint speaks plain HTTP: set `allow_remote = true` under \
          [s3_endpoint] in a configuration if that is meant, better behind a proxy with TLS"
     )))
+}
+
+/// Takes the port and the data folder. The port first: a start that cannot be must not leave a new folder behind.
+async fn take(config: &Config) -> Result<(Folder, TcpListener), Failure> {
+    match bind(config.endpoint.listen).await {
+        Ok(listener) => Ok((Folder::open(&config.data_dir, IfMissing::Create)?, listener)),
+        // Whoever has the folder has the port, most likely, and is the one to be named.
+        Err(no_port) if is_data_folder(&config.data_dir) => {
+            Folder::open(&config.data_dir, IfMissing::Refuse)?;
+            Err(no_port)
+        }
+        Err(no_port) => Err(no_port),
+    }
 }
 
 async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {

@@ -44,7 +44,7 @@ impl Folder {
                 .create(path)
                 .with_context(|| format!("cannot create the data folder {}", path.display()))?;
         }
-        if !path.join("format").exists() {
+        if !is_data_folder(path) {
             if if_missing == IfMissing::Refuse {
                 return Err(missing(path));
             }
@@ -60,6 +60,11 @@ impl Folder {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether there is a data folder, of whatever version.
+pub(crate) fn is_data_folder(path: &Path) -> bool {
+    path.join("format").exists()
 }
 
 fn missing(path: &Path) -> Failure {

@@ -31,6 +31,9 @@ fn a_second_serve_is_refused_and_names_the_first() {
     let second = folder.run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(second.code, 1);
     assert!(second.err.contains(&format!("in use by process {}", serving.pid())), "{second:?}");
+    // Also where it would want the same port.
+    let second = folder.run(&["serve", "--listen", &serving.s3.address.to_string()]);
+    assert!(second.err.contains(&format!("in use by process {}", serving.pid())), "{second:?}");
 }
 
 #[test]
@@ -41,6 +44,10 @@ fn a_port_in_use_is_named_with_the_way_out() {
     let refused = folder.run(&["serve", "--listen", &address]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains(&address) && refused.err.contains("--listen 127.0.0.1:0"), "{refused:?}");
+    assert!(!folder.data().exists(), "a start that could not be leaves nothing behind");
+    fs::create_dir(folder.data()).unwrap();
+    assert_eq!(folder.run(&["serve", "--listen", &address]).code, 1);
+    assert_eq!(fs::read_dir(folder.data()).unwrap().count(), 0, "nor in a folder that was there");
 }
 
 #[test]
@@ -287,10 +294,16 @@ fn wrong_usage_and_wrong_configuration_exit_with_two() {
     let folder = Folder::new();
     assert_eq!(folder.run(&["restore"]).code, 2);
     assert_eq!(folder.run(&["frobnicate"]).code, 2);
-    fs::write(folder.root().join("bad.toml"), "[[policy]]\nname = \"x\"\ngrase = \"1d\"\n").unwrap();
-    let refused = folder.run(&["--config", "bad.toml", "config", "check"]);
-    assert_eq!(refused.code, 2, "{refused:?}");
-    assert!(refused.err.contains("bad.toml:3") && refused.err.contains("grace"), "{refused:?}");
+    for (line, remedy) in [("grase = \"1d\"", "grace"), ("grace = \"1 lightyear\"", "30d"), ("keep = 0", "keep")] {
+        let policy = format!("[[policy]]\nname = \"x\"\n{line}\nsource = \"local://s\"\ndestination = \"local://c\"\n");
+        fs::write(folder.root().join("bad.toml"), policy).unwrap();
+        for words in [&["config", "check"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+            let refused = folder.run(&[&["--config", "bad.toml"], words].concat());
+            assert_eq!(refused.code, 2, "{refused:?}");
+            assert!(refused.err.contains("bad.toml:3") && refused.err.contains(remedy), "{refused:?}");
+        }
+    }
+    assert!(!folder.data().exists(), "nothing was made for it");
     let _serving = folder.serve();
     assert_eq!(folder.run(&["ls", "--policy", "nosuch"]).code, 2);
 }
