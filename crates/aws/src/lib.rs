@@ -1,0 +1,10 @@
+//! Adapters of Afterimage to AWS and to services that speak its protocols.
+//!
+//! Place: behind the engine's ports, beside `crates/local`. Laws kept here are named at the head of each module.
+
+mod error_map;
+pub mod limits;
+pub mod parse;
+mod service;
+
+pub use service::Service;

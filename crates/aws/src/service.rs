@@ -1,0 +1,61 @@
+//! Which service is meant, and clients of it: endpoint, region, profile, role. One [`Service`] per account and region.
+//!
+//! Credentials come from where every AWS tool looks (environment, profile, container, instance); none stand in the
+//! configuration. Retries are the SDK's: adaptive, so that a service that asks to slow down is asked less often.
+
+use crate::limits::{CALL_ATTEMPTS, CONNECT_WAIT, READ_WAIT};
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+
+/// Which account and region of AWS, or which service that speaks its protocols.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service {
+    /// The address of a service other than AWS's own: `http://127.0.0.1:4566`.
+    pub endpoint: Option<String>,
+    /// The region; without one, what the profile or the environment says.
+    pub region: Option<String>,
+    /// The profile of the shared AWS configuration.
+    pub profile: Option<String>,
+    /// The role to assume (its ARN), for another account.
+    pub role: Option<String>,
+    /// Buckets in the path rather than in the host's name, as most services other than AWS want it.
+    pub path_style: bool,
+}
+
+impl Service {
+    /// What all clients of this service share. Reads files and the environment; asks no service yet.
+    pub async fn load(&self) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(READ_WAIT).build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .app_name(AppName::new("afterimage").expect("letters only"))
+            .retry_config(RetryConfig::adaptive().with_max_attempts(CALL_ATTEMPTS))
+            .timeout_config(timeouts);
+        if let Some(endpoint) = &self.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &self.profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        let Some(role) = &self.role else { return config };
+        let provider = AssumeRoleProvider::builder(role).configure(&config).session_name("afterimage").build().await;
+        config.into_builder().credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(provider)).build()
+    }
+
+    /// A client of its S3. Services other than AWS may not know the newer checksums: they get those that a request needs.
+    pub fn s3(&self, config: &SdkConfig) -> aws_sdk_s3::Client {
+        let mut builder = aws_sdk_s3::config::Builder::from(config).force_path_style(self.path_style);
+        if self.endpoint.is_some() {
+            builder = builder
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        }
+        aws_sdk_s3::Client::from_conf(builder.build())
+    }
+}
