@@ -5,6 +5,8 @@
 mod error_map;
 pub mod limits;
 pub mod parse;
+mod s3;
 mod service;
 
+pub use s3::S3Bucket;
 pub use service::Service;

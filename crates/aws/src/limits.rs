@@ -12,3 +12,27 @@ pub const CALL_ATTEMPTS: u32 = 4;
 pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long the first byte of an answer may take.
 pub const READ_WAIT: Duration = Duration::from_secs(60);
+/// How long a copy, or the joining of an upload, may take to be answered.
+pub const COPY_WAIT: Duration = Duration::from_secs(15 * 60);
+/// The largest object that one CopyObject copies (S3 user guide, "Copying objects").
+pub const SINGLE_COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// The usual size of a copied part.
+pub const COPY_PART_BYTES: u64 = 256 * 1024 * 1024;
+/// The usual size of a part that goes through this process.
+pub const PART_BYTES: u64 = 8 * 1024 * 1024;
+/// How many parts of a body of unknown length have the same size, until it is doubled.
+pub const PARTS_OF_ONE_SIZE: u64 = 1_000;
+/// The largest part of a body of unknown length: two of them are in memory.
+pub const WRITE_PART_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Parts of an upload.
+pub const PARTS_MAX: u64 = 10_000;
+/// Parts that are copied at the same time.
+pub const PARTS_IN_FLIGHT: usize = 16;
+/// Objects of one page of a listing.
+pub const LIST_MAX: usize = 1_000;
+/// Objects of one request to delete.
+pub const DELETE_MAX: usize = 1_000;
+/// Objects that are deleted one by one at the same time.
+pub const PURGES_IN_FLIGHT: usize = 16;
+/// Pages of versions of one key.
+pub const VERSION_PAGES_MAX: usize = 1_000;

@@ -1,0 +1,92 @@
+//! A bucket of S3, or of a store that speaks its protocol, behind the engine's object ports.
+//!
+//! Place: sources and destinations of policies. Handles are given out by privilege: [`S3Bucket::reader`],
+//! [`S3Bucket::writer`], [`S3Bucket::purger`], and [`S3Bucket::copier`] between two buckets of one service. What a crash
+//! leaves stands at the head of each part. Laws: I1, I5 (a source is only ever read), I10, I11, V8.
+
+mod attributes;
+mod copy;
+mod copy_parts;
+mod parts;
+mod purge;
+mod read;
+mod write;
+
+use crate::error_map::Call;
+use crate::service::Service;
+use aws_config::SdkConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::BucketVersioningStatus;
+use engine::error::PortResult;
+use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
+use lifecycle::ids::ObjectKey;
+use std::sync::Arc;
+
+/// One bucket.
+#[derive(Clone, Debug)]
+pub struct S3Bucket {
+    client: Client,
+    service: Service,
+    name: String,
+    versioned: bool,
+}
+
+impl S3Bucket {
+    /// Takes a bucket up: asks whether it keeps versions. Errors: it is not there, or the credentials may not look.
+    pub async fn open(service: &Service, config: &SdkConfig, name: &str) -> PortResult<S3Bucket> {
+        let client = service.s3(config);
+        let call = Call::new("open bucket", "s3:GetBucketVersioning", format!("s3://{name}"));
+        let answer = client.get_bucket_versioning().bucket(name).send().await;
+        let versioned = match answer {
+            // Suspended, it may still hold the versions from before.
+            Ok(answer) => {
+                matches!(answer.status(), Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended))
+            }
+            Err(error) => match call.sdk(error) {
+                // A store without versions may not know the question.
+                error if error.kind == engine::error::ErrorKind::Unsupported => false,
+                error => return Err(error),
+            },
+        };
+        Ok(S3Bucket { client, service: service.clone(), name: name.to_owned(), versioned })
+    }
+
+    /// Whether it keeps versions, or did.
+    pub fn is_versioned(&self) -> bool {
+        self.versioned
+    }
+
+    /// Reads it.
+    pub fn reader(&self) -> Arc<dyn ObjectRead> {
+        Arc::new(self.clone())
+    }
+
+    /// Writes it: a destination, or, for `restore` and `undelete` only, a source (I5).
+    pub fn writer(&self) -> Arc<dyn ObjectWrite> {
+        Arc::new(self.clone())
+    }
+
+    /// Deletes from it.
+    pub fn purger(&self) -> Arc<dyn ObjectPurge> {
+        Arc::new(purge::Purger(self.clone()))
+    }
+
+    /// Copies from another bucket to it, inside the service. `None`: the two are of different services, between which
+    /// bytes go through this process (`crates/engine/src/wrap/through.rs`).
+    pub fn copier(&self, from: &S3Bucket) -> Option<Arc<dyn ObjectCopy>> {
+        // Regions and accounts of AWS copy between each other; the destination's service asks the source's.
+        let both_aws = from.service.endpoint.is_none() && self.service.endpoint.is_none();
+        let same = from.service.endpoint == self.service.endpoint;
+        (both_aws || same)
+            .then(|| Arc::new(copy::Copier { from: from.clone(), to: self.clone() }) as Arc<dyn ObjectCopy>)
+    }
+
+    /// Whether it is AWS's own S3, which knows every checksum and condition.
+    fn is_aws(&self) -> bool {
+        self.service.endpoint.is_none()
+    }
+
+    fn call(&self, attempted: &'static str, action: &'static str, key: &ObjectKey) -> Call {
+        Call::new(attempted, action, format!("s3://{}/{key}", self.name))
+    }
+}
