@@ -8,5 +8,5 @@ pub mod parse;
 mod s3;
 mod service;
 
-pub use s3::S3Bucket;
+pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;

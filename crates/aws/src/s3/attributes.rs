@@ -100,8 +100,10 @@ pub(super) fn checksum_text(checksum: Checksum) -> String {
     BASE64.encode(checksum.0.to_be_bytes())
 }
 
+/// S3 knows the second (a HEAD can say no more); other stores write milliseconds into listings, which must not look like
+/// another time.
 pub(super) fn unix_ms(time: &DateTime) -> UnixMs {
-    UnixMs(time.to_millis().unwrap_or_default())
+    UnixMs(time.secs().saturating_mul(1_000))
 }
 
 /// An expiry as S3 takes it; one that is no date is left out, as S3 itself does.

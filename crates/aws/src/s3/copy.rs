@@ -11,7 +11,7 @@
 use super::S3Bucket;
 use super::attributes::{STANDARD, Told, checksum, etag, expires, metadata, quoted, unix_ms, version_id};
 use crate::error_map::{Call, is_absent, status};
-use crate::limits::{COPY_WAIT, SINGLE_COPY_BYTES_MAX};
+use crate::limits::COPY_WAIT;
 use async_trait::async_trait;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::operation::copy_object::CopyObjectError;
@@ -55,7 +55,7 @@ impl ObjectCopy for Copier {
         if !self.to.meets(&request.to, &request.onto).await? {
             return Ok(Copied::DestinationChanged);
         }
-        if found.size > SINGLE_COPY_BYTES_MAX {
+        if found.size > self.to.sizes.single_max {
             return self.copy_in_parts(request, &source).await;
         }
         self.copy_at_once(request, &source).await

@@ -87,7 +87,7 @@ impl Copier {
         request: &CopyRequest,
         size: u64,
     ) -> PortResult<Result<Vec<CompletedPart>, Copied>> {
-        let step = part_size(size);
+        let step = part_size(size, self.to.sizes.part);
         let ranges = (0..size.div_ceil(step)).map(|n| (n + 1, n * step, size.min((n + 1) * step) - 1));
         let copies = ranges.map(|(number, first, last)| self.copy_part(upload, request, number, first, last));
         let mut copies = stream::iter(copies).buffered(PARTS_IN_FLIGHT);

@@ -13,6 +13,7 @@ mod read;
 mod write;
 
 use crate::error_map::Call;
+use crate::limits::{COPY_PART_BYTES, SINGLE_COPY_BYTES_MAX};
 use crate::service::Service;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -29,6 +30,22 @@ pub struct S3Bucket {
     service: Service,
     name: String,
     versioned: bool,
+    sizes: CopySizes,
+}
+
+/// How large objects are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopySizes {
+    /// Up to this size in one request; at most 5 GiB.
+    pub single_max: u64,
+    /// The usual size of a part above that; at least 5 MiB. Grows where 10,000 parts would not be enough.
+    pub part: u64,
+}
+
+impl Default for CopySizes {
+    fn default() -> CopySizes {
+        CopySizes { single_max: SINGLE_COPY_BYTES_MAX, part: COPY_PART_BYTES }
+    }
 }
 
 impl S3Bucket {
@@ -48,7 +65,12 @@ impl S3Bucket {
                 error => return Err(error),
             },
         };
-        Ok(S3Bucket { client, service: service.clone(), name: name.to_owned(), versioned })
+        Ok(S3Bucket { client, service: service.clone(), name: name.to_owned(), versioned, sizes: CopySizes::default() })
+    }
+
+    /// The same bucket with other sizes for copies into it: parts are copied side by side, which may be faster.
+    pub fn copying_by(self, sizes: CopySizes) -> S3Bucket {
+        S3Bucket { sizes, ..self }
     }
 
     /// Whether it keeps versions, or did.

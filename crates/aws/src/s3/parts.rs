@@ -6,7 +6,7 @@
 use super::S3Bucket;
 use super::attributes::{checksum_text, quoted};
 use crate::error_map::{Call, status};
-use crate::limits::{COPY_PART_BYTES, COPY_WAIT, PARTS_MAX};
+use crate::limits::{COPY_WAIT, PARTS_MAX};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
 use engine::error::{ErrorKind, PortResult};
@@ -91,21 +91,22 @@ impl Upload {
 
 /// How large the parts of an object of that size are: the usual size, or whatever makes 10,000 of them enough (objects
 /// may have 50 TB, a part 5 GiB).
-pub(super) fn part_size(size: u64) -> u64 {
-    COPY_PART_BYTES.max(size.div_ceil(PARTS_MAX))
+pub(super) fn part_size(size: u64, usual: u64) -> u64 {
+    usual.max(size.div_ceil(PARTS_MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::COPY_PART_BYTES;
 
     #[test]
     fn ten_thousand_parts_are_always_enough_and_none_is_too_large() {
         const PART_MAX: u64 = 5 * 1024 * 1024 * 1024;
         for size in [1, COPY_PART_BYTES, 5 << 30, (5 << 30) + 1, 1 << 40, 50 * 1000_u64.pow(4), 50 << 40] {
-            let part = part_size(size);
+            let part = part_size(size, COPY_PART_BYTES);
             assert!(part <= PART_MAX && size.div_ceil(part) <= PARTS_MAX, "{size}: {part}");
         }
-        assert_eq!(part_size(6 << 30), COPY_PART_BYTES);
+        assert_eq!(part_size(6 << 30, COPY_PART_BYTES), COPY_PART_BYTES);
     }
 }

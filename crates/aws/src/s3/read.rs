@@ -25,6 +25,9 @@ const GET_RIGHTS: &str =
 /// HTTP: the version is a delete marker.
 const METHOD_NOT_ALLOWED: u16 = 405;
 
+/// HTTP: the range begins behind the end.
+const RANGE_NOT_SATISFIABLE: u16 = 416;
+
 #[async_trait]
 impl ObjectRead for S3Bucket {
     async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>> {
@@ -60,8 +63,9 @@ impl ObjectRead for S3Bucket {
                 Ok(Some(Object { head, attributes, body: body(call, answer.body) }))
             }
             Err(error) if is_absent(&error) || status(&error) == Some(METHOD_NOT_ALLOWED) => Ok(None),
-            // A range behind the end holds no bytes.
-            Err(error) if status(&error) == Some(416) => self.get_nothing(key, version).await,
+            Err(error) if status(&error) == Some(RANGE_NOT_SATISFIABLE) => {
+                Err(call.failed(ErrorKind::Invalid("the range lies behind the object's end".to_owned())))
+            }
             Err(error) => Err(call.sdk(error)),
         }
     }

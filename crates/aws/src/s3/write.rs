@@ -48,7 +48,6 @@ impl S3Bucket {
         attributes: &Attributes,
         onto: &Onto,
     ) -> PortResult<Written> {
-        let checksum = checksum_of(&body);
         let put = self
             .client
             .put_object()
@@ -64,7 +63,7 @@ impl S3Bucket {
             .set_tagging(tagging(&attributes.tags));
         // Whichever checksum the store knows: it refuses a body that changed on its way.
         let put = match self.is_aws() {
-            true => put.checksum_crc64_nvme(checksum_text(checksum)),
+            true => put.checksum_crc64_nvme(checksum_text(checksum_of(&body))),
             false => put.content_md5(BASE64.encode(Md5::digest(&body))),
         };
         let put = match onto {
@@ -80,7 +79,7 @@ impl S3Bucket {
                     etag: etag(answer.e_tag().unwrap_or_default()),
                     size,
                 };
-                self.written(key, version, checksum).await
+                self.written(key, version).await
             }
             Err(error) if *onto != Onto::Anything && matches!(status(&error), Some(412 | 409)) => {
                 Ok(Written::DestinationChanged)
@@ -128,10 +127,7 @@ impl S3Bucket {
             return Ok(Written::DestinationChanged);
         }
         match self.look(key, None).await? {
-            Some(there) if there.head.version.size == size => {
-                let checksum = there.head.checksum.or(Some(checksum));
-                Ok(Written::Done(Head { checksum, ..there.head }))
-            }
+            Some(there) if there.head.version.size == size => Ok(Written::Done(there.head)),
             Some(there) => {
                 let why = format!("what was written has {} bytes, not {size}", there.head.version.size);
                 Err(call.failed(ErrorKind::Damaged(why)))
@@ -188,11 +184,9 @@ impl S3Bucket {
     }
 
     /// What was written, with the time that the store gave it.
-    async fn written(&self, key: &ObjectKey, version: Version, checksum: Checksum) -> PortResult<Written> {
+    async fn written(&self, key: &ObjectKey, version: Version) -> PortResult<Written> {
         match self.look(key, version.version_id.as_ref()).await? {
-            Some(there) if there.head.version.etag == version.etag => {
-                Ok(Written::Done(Head { version, checksum: Some(checksum), ..there.head }))
-            }
+            Some(there) if there.head.version.etag == version.etag => Ok(Written::Done(Head { version, ..there.head })),
             // Replaced right away: what was written was there.
             _ => Ok(Written::DestinationChanged),
         }

@@ -60,7 +60,7 @@ fn attributes() -> Attributes {
     Attributes {
         content_type: Some("text/plain; charset=utf-8".to_owned()),
         content_encoding: Some("identity".to_owned()),
-        content_disposition: Some("attachment; filename=\"ä.txt\"".to_owned()),
+        content_disposition: Some("attachment; filename*=UTF-8''%C3%A4.txt".to_owned()),
         content_language: Some("de".to_owned()),
         cache_control: Some("no-store".to_owned()),
         expires: Some("Thu, 01 Dec 2044 16:00:00 GMT".to_owned()),
