@@ -1,10 +1,12 @@
 //! Project tasks. `cargo xtask ci` runs everything that CI runs, and sets up what it needs; `cargo xtask ci STEP…` runs
 //! only those steps. The first failure stops it and says how to repeat the step.
 
+mod aws;
 mod clients;
 mod documents;
 mod licences;
 mod purity;
+mod python;
 mod run;
 mod sources;
 mod unused;
@@ -36,6 +38,7 @@ const STEPS: &[Step] = &[
     Step { name: "simulation", what: "500 seeds, judged by an oracle", run: simulation },
     Step { name: "sabotage", what: "each guard, taken out, is missed", run: sabotage },
     Step { name: "doctests", what: "examples in comments", run: doctests },
+    Step { name: "aws", what: "the AWS adapters against an emulator", run: aws::test },
     Step { name: "clients", what: "stock clients against the binary", run: clients::test },
 ];
 
