@@ -22,8 +22,6 @@ pub(super) struct Told {
     pub(super) attributes: Attributes,
     /// The object lies in an archive tier, and no retrieved copy of it is there.
     pub(super) archived: bool,
-    /// How many tags it has, where the answer says so.
-    pub(super) tag_count: Option<i32>,
 }
 
 /// HEAD and GET answer with the same fields, in two types.
@@ -34,7 +32,6 @@ macro_rules! told {
         let class = answer.storage_class().map(|class| class.as_str().to_owned());
         Told {
             archived: lies_in_archive(answer.storage_class(), answer.restore()),
-            tag_count: answer.tag_count(),
             head: Head {
                 version: Version {
                     version_id: version_id(answer.version_id()),

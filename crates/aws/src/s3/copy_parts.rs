@@ -49,10 +49,8 @@ impl Copier {
     }
 
     async fn begin(&self, request: &CopyRequest, source: &Told) -> PortResult<Upload> {
-        let tags = match source.tag_count {
-            Some(0) | None => Default::default(),
-            Some(_) => self.from.tags(&request.from, request.version.version_id.as_ref()).await?,
-        };
+        // A HEAD need not tell how many there are.
+        let tags = self.from.tags(&request.from, request.version.version_id.as_ref()).await?;
         let mut all = metadata(&source.attributes);
         all.extend(request.add_metadata.clone());
         // S3 compares the whole object's checksum when the upload is completed, where the original has one.

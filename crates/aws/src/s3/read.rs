@@ -56,8 +56,8 @@ impl ObjectRead for S3Bucket {
             .await;
         match answer {
             Ok(answer) => {
-                let Told { head, mut attributes, tag_count, .. } = of_get(&answer);
-                if tag_count.is_some_and(|count| count > 0) {
+                let Told { head, mut attributes, .. } = of_get(&answer);
+                if answer.tag_count().is_some_and(|count| count > 0) {
                     attributes.tags = self.tags(key, version).await?;
                 }
                 Ok(Some(Object { head, attributes, body: body(call, answer.body) }))
@@ -124,12 +124,8 @@ impl S3Bucket {
     }
 
     async fn get_nothing(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Object>> {
-        let Some(Told { head, mut attributes, tag_count, .. }) = self.look(key, version).await? else {
-            return Ok(None);
-        };
-        if tag_count.is_some_and(|count| count > 0) {
-            attributes.tags = self.tags(key, version).await?;
-        }
+        let Some(Told { head, mut attributes, .. }) = self.look(key, version).await? else { return Ok(None) };
+        attributes.tags = self.tags(key, version).await?;
         Ok(Some(Object { head, attributes, body: Box::pin(stream::empty()) }))
     }
 
