@@ -7,6 +7,8 @@ pub mod limits;
 pub mod parse;
 mod s3;
 mod service;
+mod sqs;
 
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
+pub use sqs::{Settings as SqsSettings, SqsQueue};

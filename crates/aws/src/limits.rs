@@ -36,3 +36,23 @@ pub const DELETE_MAX: usize = 1_000;
 pub const PURGES_IN_FLIGHT: usize = 16;
 /// Pages of versions of one key.
 pub const VERSION_PAGES_MAX: usize = 1_000;
+/// Messages of one request to SQS.
+pub const MESSAGES_PER_CALL: usize = 10;
+/// How long one request to receive waits for messages, in seconds; 20 is the most that SQS allows.
+pub const RECEIVE_WAIT_SECONDS: i32 = 20;
+/// Requests to receive that follow a full one at the same time.
+pub const RECEIVES_IN_FLIGHT: usize = 8;
+/// Messages that are worked on at the same time; SQS itself allows 120,000.
+pub const MESSAGES_HELD_MAX: usize = 1_000;
+/// How long a message stays with who received it, in seconds, unless that is extended.
+pub const VISIBILITY_SECONDS: i32 = 120;
+/// How often that is extended before it would be over.
+pub const EXTENSIONS: u64 = 3;
+/// Requests to extend or delete at the same time.
+pub const ANSWERS_IN_FLIGHT: usize = 8;
+/// The longest wait before a message comes again, in seconds; SQS allows 12 hours since it was received.
+pub const AGAIN_SECONDS_MAX: u64 = 6 * 3_600;
+/// How long a message that nobody can handle waits in a queue that has no dead letters, in seconds.
+pub const STUCK_SECONDS: i32 = 15 * 60;
+/// Bytes of a reason beside a dead letter.
+pub const REASON_BYTES_MAX: usize = 1_024;

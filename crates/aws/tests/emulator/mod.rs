@@ -18,14 +18,14 @@ const LINES_BEFORE_READY: usize = 200;
 const REGION: &str = "us-east-1";
 
 /// One emulator.
-pub struct Emulator {
+pub(crate) struct Emulator {
     process: Child,
     url: String,
 }
 
 impl Emulator {
     /// Starts one and waits until it answers.
-    pub fn start() -> Emulator {
+    pub(crate) fn start() -> Emulator {
         (0..PORTS_TRIED).find_map(|_| Emulator::try_start()).expect("the emulator starts on a free port")
     }
 
@@ -53,12 +53,14 @@ impl Emulator {
     }
 
     /// Its address.
-    pub fn url(&self) -> &str {
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// The service that it is.
-    pub fn service(&self) -> Service {
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub(crate) fn service(&self) -> Service {
         Service {
             endpoint: Some(self.url.clone()),
             region: Some(REGION.to_owned()),
@@ -68,7 +70,7 @@ impl Emulator {
     }
 
     /// What clients of it share. It takes every credential.
-    pub fn config(&self) -> SdkConfig {
+    pub(crate) fn config(&self) -> SdkConfig {
         let keys = Credentials::new("test", "test", None, None, "test");
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
