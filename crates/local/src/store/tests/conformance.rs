@@ -22,6 +22,36 @@ async fn buckets_on_the_file_system_conform() {
     FOLDERS.lock().unwrap().clear();
 }
 
+/// From a bucket here to a store of another kind, and the other way round: bytes go through this process.
+#[tokio::test]
+async fn a_copy_between_a_bucket_here_and_another_store_conforms() {
+    use engine::memory::bucket::{MemoryBucket, Versioning};
+    use engine::wrap::through::Through;
+    objects::objects(|| async {
+        let world = World::new().await;
+        let source = world.store.writer(&name("source")).unwrap();
+        let elsewhere = Arc::new(MemoryBucket::new("elsewhere", Versioning::Off, world.clock.clone()));
+        let copy = Arc::new(Through::new(source.clone(), elsewhere.clone()));
+        AWAY.lock().unwrap().push(world.folder);
+        objects::Buckets { source, destination: elsewhere.clone(), copy, purge: elsewhere }
+    })
+    .await;
+    objects::objects(|| async {
+        let world = World::new().await;
+        let copies = name("copies");
+        let elsewhere = Arc::new(MemoryBucket::new("elsewhere", Versioning::On, world.clock.clone()));
+        let copy = Arc::new(Through::new(elsewhere.clone(), world.store.writer(&copies).unwrap()));
+        let destination = world.store.reader(&copies).unwrap();
+        let purge = world.store.purger(&copies).unwrap();
+        AWAY.lock().unwrap().push(world.folder);
+        objects::Buckets { source: elsewhere, destination, copy, purge }
+    })
+    .await;
+    AWAY.lock().unwrap().clear();
+}
+
+static AWAY: std::sync::Mutex<Vec<TempDir>> = std::sync::Mutex::new(Vec::new());
+
 static FOLDERS: std::sync::Mutex<Vec<TempDir>> = std::sync::Mutex::new(Vec::new());
 
 #[tokio::test]
