@@ -2,6 +2,7 @@
 //!
 //! Place: behind the engine's ports, beside `crates/local`. Laws kept here are named at the head of each module.
 
+pub mod dynamodb;
 mod error_map;
 pub mod limits;
 pub mod parse;

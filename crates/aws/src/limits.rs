@@ -1,5 +1,6 @@
 //! Every limit of this crate's loops, batches, sizes and retries, by name (I10).
 
+use lifecycle::time::SpanMs;
 use std::time::Duration;
 
 /// Bytes of a message; SQS carries at most 1 MiB, EventBridge and SNS less.
@@ -56,3 +57,37 @@ pub const AGAIN_SECONDS_MAX: u64 = 6 * 3_600;
 pub const STUCK_SECONDS: i32 = 15 * 60;
 /// Bytes of a reason beside a dead letter.
 pub const REASON_BYTES_MAX: usize = 1_024;
+/// Keys of one BatchGetItem: the service's limit.
+pub const BATCH_GET_MAX: usize = 100;
+/// Statements of one BatchExecuteStatement: the service's limit.
+pub const BATCH_STATEMENTS_MAX: usize = 25;
+/// Batches of one request of ours that are under way at the same time.
+pub const BATCHES_IN_FLIGHT: usize = 8;
+/// How often in a row what the service left out of a batch is asked for again.
+pub const LEFT_OVER_ROUNDS: usize = 8;
+/// Shortest wait before what was left out is asked for again.
+pub const LEFT_OVER_WAIT_MIN: SpanMs = SpanMs(50);
+/// Longest wait before what was left out is asked for again.
+pub const LEFT_OVER_WAIT_MAX: SpanMs = SpanMs::seconds(5);
+/// How often a tombstone is read and written again when others write it, too.
+pub const BURY_ROUNDS: usize = 16;
+/// How often an upsert starts over when the row comes and goes under it.
+pub const UPSERT_ROUNDS: usize = 16;
+/// Answers of 1 MB that the rows of one key may fill.
+pub const PARTITION_PAGES_MAX: usize = 256;
+/// Entries of one page of the index.
+pub const INDEX_PAGE_MAX: usize = 1_000;
+/// Queries of one shard for one page of the index: more only where a million entries have one and the same time.
+pub const INDEX_QUERIES_MAX: usize = 1_024;
+/// Shards of the index: a thousand writes a second each.
+pub const INDEX_SHARDS_MAX: u32 = 64;
+/// Bytes of the prefix of a policy that shares its table.
+pub const TABLE_PREFIX_BYTES_MAX: usize = 64;
+/// How much longer than it is needed a tombstone is kept, before the service deletes it by itself.
+pub const TOMBSTONE_SPARE: SpanMs = SpanMs::days(1);
+/// How old the service's own counts of items may be: it brings them up to date about every six hours.
+pub const COUNTS_LAG: SpanMs = SpanMs::hours(12);
+/// How often a new table is looked at until it is ready.
+pub const TABLE_LOOKS_MAX: usize = 150;
+/// The wait between two such looks.
+pub const TABLE_LOOK_WAIT: SpanMs = SpanMs::seconds(2);

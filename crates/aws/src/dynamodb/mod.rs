@@ -1,0 +1,201 @@
+//! The catalog of one policy in a DynamoDB table, or in one of a service that speaks its protocol.
+//!
+//! Place: under every flow on AWS. Get, Query and conditional writes only, never a Scan (I9): work is what is asked for, or
+//! due, not what is stored. Rows and tombstones are read with strong consistency (V1); the index is not, and is a hint.
+//! Every write is one item's, conditional where the protocol says so (V3, V4), and durable when it is answered (I8): a crash
+//! between two calls leaves whole items, and the flows read again. Whole calls that fail are repeated by the SDK; what the
+//! service leaves out of a batch is asked for again here, within limits (I10).
+//!
+//! How it lies in the table stands in `layout.rs`, one item in `item.rs`.
+
+mod capacity;
+mod changes;
+mod expression;
+mod index;
+mod item;
+mod layout;
+mod read;
+mod rows;
+mod schema;
+mod state;
+mod statements;
+mod tombstones;
+mod totals;
+
+pub use capacity::CapacityUsed;
+pub use schema::{check_table, create_table};
+
+use crate::error_map::Call;
+use crate::limits::{LEFT_OVER_WAIT_MAX, LEFT_OVER_WAIT_MIN};
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use capacity::Capacity;
+use engine::error::{ErrorKind, PortError, PortResult};
+use engine::ports::catalog::{
+    Catalog, CatalogRead, Changed, IndexEntry, IndexQuery, PolicyState, RowChange, RowId, StateChange, Totals,
+};
+use engine::ports::clock::{Clock, Nonces};
+use engine::ports::objects::Page;
+use layout::Layout;
+use lifecycle::ids::{ObjectKey, Rev};
+use lifecycle::row::{CopyRow, Partition, Tombstone};
+use lifecycle::time::{SpanMs, UnixMs};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Which table, and how the policy lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The table's name.
+    pub name: String,
+    /// Where several policies share the table, each one's prefix: 1 to 64 letters, digits, `-`, `_`, `.`. Either all of
+    /// them have one, or the table is one policy's. It can never change.
+    pub prefix: Option<String>,
+    /// Over how many index keys entries are spread: one takes a thousand writes a second. May grow at any time.
+    pub index_shards: u32,
+    /// The greatest number of active copies that the policy's rule keeps of one key: totals are estimated with it.
+    pub copies_per_key: u64,
+}
+
+impl Table {
+    /// One policy's table.
+    pub fn named(name: impl Into<String>) -> Table {
+        Table { name: name.into(), prefix: None, index_shards: 1, copies_per_key: 1 }
+    }
+}
+
+/// The catalog of one policy.
+pub struct DynamoDbCatalog {
+    client: Client,
+    table: String,
+    layout: Layout,
+    copies_per_key: u64,
+    /// The most shards that this policy's entries were ever spread over: all of them are read.
+    shards_ever: u32,
+    /// Whether the service takes batches of statements; some that speak the protocol do not.
+    takes_statements: AtomicBool,
+    clock: Arc<dyn Clock>,
+    nonces: Arc<dyn Nonces>,
+    capacity: Capacity,
+}
+
+impl DynamoDbCatalog {
+    /// Checks the table ([`check_table`]), and notes there over how many shards this policy is spread.
+    pub async fn open(
+        client: Client,
+        table: &Table,
+        clock: Arc<dyn Clock>,
+        nonces: Arc<dyn Nonces>,
+    ) -> PortResult<DynamoDbCatalog> {
+        let layout = Layout::new(table.prefix.as_deref(), table.index_shards).map_err(|error| {
+            PortError::new("open catalog table", &table.name, ErrorKind::Invalid(error.to_string()))
+        })?;
+        check_table(&client, &table.name).await?;
+        let mut catalog = DynamoDbCatalog {
+            client,
+            table: table.name.clone(),
+            layout,
+            copies_per_key: table.copies_per_key.max(1),
+            shards_ever: 1,
+            takes_statements: AtomicBool::new(true),
+            clock,
+            nonces,
+            capacity: Capacity::default(),
+        };
+        catalog.shards_ever = catalog.note_shards().await?;
+        Ok(catalog)
+    }
+
+    /// What the service charged this catalog since it was opened.
+    pub fn capacity_used(&self) -> CapacityUsed {
+        self.capacity.used()
+    }
+
+    /// A rev that no row ever had.
+    fn rev(&self) -> Rev {
+        Rev(self.nonces.nonce())
+    }
+
+    /// What is being done to one thing in the table, for errors.
+    fn call(&self, attempted: &'static str, action: &'static str, which: impl std::fmt::Display) -> Call {
+        Call::new(attempted, action, format!("{which} in table {}", self.table))
+    }
+
+    /// Waits before what a batch left out is asked for again: longer each time, and never all at the same moment.
+    async fn wait(&self, round: usize) {
+        let doubled = LEFT_OVER_WAIT_MIN.0.saturating_mul(1 << round.min(16));
+        let longest = doubled.min(LEFT_OVER_WAIT_MAX.0);
+        self.clock.sleep(SpanMs(longest / 2 + self.nonces.jitter(longest / 2 + 1))).await;
+    }
+}
+
+/// Whether a conditional write's condition did not hold.
+fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    matches!(error, SdkError::ServiceError(told) if told.err().code() == Some("ConditionalCheckFailedException"))
+}
+
+/// Whether the service does not know this call: it is none of AWS's.
+fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let SdkError::ServiceError(told) = error else { return false };
+    matches!(told.err().code(), Some("UnknownOperationException" | "UnsupportedOperationException" | "NotImplemented"))
+}
+
+#[async_trait]
+impl CatalogRead for DynamoDbCatalog {
+    async fn partition(&self, key: &ObjectKey) -> PortResult<Partition> {
+        self.read_partition(key).await
+    }
+
+    async fn rows(&self, ids: &[RowId]) -> PortResult<Vec<Option<CopyRow>>> {
+        self.read_rows(ids).await
+    }
+
+    async fn index(&self, query: &IndexQuery) -> PortResult<Page<IndexEntry, IndexEntry>> {
+        self.index_page(query).await
+    }
+
+    async fn totals(&self) -> PortResult<Totals> {
+        self.estimate_totals().await
+    }
+
+    async fn state(&self) -> PortResult<PolicyState> {
+        self.read_state().await
+    }
+}
+
+#[async_trait]
+impl Catalog for DynamoDbCatalog {
+    async fn upsert(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
+        self.upsert_row(original, row).await
+    }
+
+    async fn record_mirrored(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
+        self.replace_row(original, row).await
+    }
+
+    async fn change(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
+        self.change_rows(changes).await
+    }
+
+    async fn bury(&self, key: &ObjectKey, tombstone: &Tombstone) -> PortResult<bool> {
+        self.put_tombstone(key, tombstone).await
+    }
+
+    async fn forget_tombstones(&self, noted_before: UnixMs, limit: usize) -> PortResult<u64> {
+        self.delete_tombstones(noted_before, limit).await
+    }
+
+    async fn set_state(&self, change: StateChange) -> PortResult<()> {
+        self.change_state(change).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, now: UnixMs, until: UnixMs) -> PortResult<bool> {
+        self.take_lease(name, holder, now, until).await
+    }
+
+    async fn unlease(&self, name: &str, holder: &str) -> PortResult<()> {
+        self.give_lease_back(name, holder).await
+    }
+}
