@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use spdx::expression::Expression;
 use spdx::{Licensee, ParseMode};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// All packages of the lock file, with their dependencies.
@@ -32,7 +33,8 @@ pub(crate) fn check() -> Result<Outcome> {
 
     let metadata = metadata()?;
     let packages = metadata["packages"].as_array().context("packages in the metadata")?;
-    let foreign: Vec<&Value> = packages.iter().filter(|package| !package["source"].is_null()).collect();
+    let built = built()?;
+    let foreign: Vec<&Value> = packages.iter().filter(|package| is_foreign_and_built(package, &built)).collect();
     let wrong: Vec<String> =
         foreign.iter().filter_map(|package| complaint(package, &allowed, &registries, &banned)).collect();
     if !wrong.is_empty() {
@@ -43,6 +45,20 @@ pub(crate) fn check() -> Result<Outcome> {
         return Ok(Outcome::note(format!("{} packages, cargo-deny agrees", foreign.len())));
     }
     Ok(Outcome::note(format!("{} packages", foreign.len())))
+}
+
+/// Every package that any target is built from, as `name vVERSION`. The lock file and the metadata hold more: what a feature
+/// names by `package?/feature` stands there, whether or not anything switches that package on.
+fn built() -> Result<BTreeSet<String>> {
+    let tree = Sh::new("cargo tree --workspace --all-features --target all --edges normal,build,dev --prefix none");
+    let lines = tree.arg("--format").arg("{p}").read()?;
+    let package = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    Ok(lines.lines().map(package).collect())
+}
+
+fn is_foreign_and_built(package: &Value, built: &BTreeSet<String>) -> bool {
+    let text = |field: &str| package[field].as_str().unwrap_or_default();
+    !package["source"].is_null() && built.contains(&format!("{} v{}", text("name"), text("version")))
 }
 
 /// Why a package is not allowed.
@@ -76,6 +92,15 @@ pub(crate) fn advisories() -> Result<Outcome> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn only_what_is_built_counts() {
+        let built = BTreeSet::from(["ring v1.0.0".to_owned()]);
+        let package = |version: &str, source: Value| json!({"name": "ring", "version": version, "source": source});
+        assert!(is_foreign_and_built(&package("1.0.0", json!("registry+https://registry")), &built));
+        assert!(!is_foreign_and_built(&package("2.0.0", json!("registry+https://registry")), &built));
+        assert!(!is_foreign_and_built(&package("1.0.0", Value::Null), &built));
+    }
 
     #[test]
     fn a_package_passes_only_with_an_allowed_licence_from_the_registry() {
