@@ -10,8 +10,11 @@ pub const MIRROR_ROUNDS: usize = 16;
 pub const EVENT_AGE_MAX: SpanMs = SpanMs::days(13);
 /// How long a tombstone is kept: longer than any redelivery.
 pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
-/// A handler that runs longer than this is stopped; what it left without a row may be adopted from then on.
-pub const HANDLER_DEADLINE: SpanMs = SpanMs::minutes(15);
+/// Bytes without a row are adopted from this age on: younger ones are most likely a handler's that is about to put their
+/// row. It saves work and guards nothing. No handler is stopped at it, since copying a large object may rightly take longer;
+/// one that is slower finds its row put already, under the same name, or settles its key once
+/// more where bytes and row are gone again: at worst a disowned row without bytes, until the next grace.
+pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
 /// Deliveries of one event before it goes to the dead letters.
 pub const DELIVERY_ATTEMPTS: u32 = 12;
 /// The same for failures that trying again can mend (a full or unmounted disk, a missing right): about a day of outage.

@@ -14,7 +14,7 @@ use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::release::release;
 use engine::flows::restore::{Newer, RestoreRequest, Selected, restore};
 use engine::flows::undelete::{Depth, Removed, undelete};
-use engine::limits::HANDLER_DEADLINE;
+use engine::limits::ORPHAN_AGE;
 use engine::policy::{Mode, Policy};
 use engine::ports::journal::Action;
 use engine::ports::objects::ObjectWrite;
@@ -151,7 +151,7 @@ impl Flow {
                     _ = handle(&dying, &event.key, std::slice::from_ref(&event)) => panic!("it survived"),
                 }
                 world.delete("d");
-                world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+                world.advance(SpanMs(ORPHAN_AGE.0 + 1));
             }
         }
         (world, events)
@@ -163,7 +163,7 @@ impl Flow {
         match self {
             Flow::Clean | Flow::Trip => drop(clean(policy, &cancel).await.unwrap()),
             Flow::Release => drop(release(policy, "alice").await.unwrap()),
-            Flow::Reconcile => drop(reconcile(policy, Orphans::PastDeadline, &Silent, &cancel).await.unwrap()),
+            Flow::Reconcile => drop(reconcile(policy, Orphans::OfAge, &Silent, &cancel).await.unwrap()),
             Flow::Undelete => {
                 let what = Removed::Key(key("a"));
                 drop(undelete(policy, &what, Depth::All, source, "alice", &Silent, &cancel).await.unwrap());
@@ -241,7 +241,7 @@ impl Flow {
 }
 
 async fn reconciled(world: &World, context: &str) {
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!((report.counted("gap"), report.failures), (0, 0), "{context}: {report:?}");
     world.logs.forgive("bytes are missing");
 }
@@ -269,7 +269,7 @@ async fn recover(flow: Flow, world: &World, events: &[ObjectEvent], faults: &Fau
     world.handle_all(&events).await;
     arrive(Arrives::AfterRedelivery).await;
     world.handle_all(&told_by_the_source(flow, world)).await;
-    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
     reconciled(world, context).await;
     cleaned(world, context).await;
     if flow != Flow::Mirror {
@@ -279,7 +279,7 @@ async fn recover(flow: Flow, world: &World, events: &[ObjectEvent], faults: &Fau
     if before != world.memory.source.contents() {
         world.handle_all(&told_by_the_source(flow, world)).await;
     }
-    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
     reconciled(world, context).await;
     if flow != Flow::Mirror {
         world.assert_safe(context);
@@ -348,7 +348,7 @@ async fn kill_the_recovery(flow: Flow) {
             () = faults.death() => false,
             () = flow.run(&policy, &target, &events) => true,
         };
-        world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+        world.advance(SpanMs(ORPHAN_AGE.0 + 1));
         let context = format!("{flow:?}, killed at effect {k}, and its recovery at effect {j}");
         let faults = Arc::new(Faults::die_at(j, Death::Before));
         let policy = world.policy_through(Arc::clone(&faults) as _);
@@ -374,7 +374,7 @@ async fn repair(policy: &Policy, events: &[ObjectEvent]) {
         handle(policy, &event.key, std::slice::from_ref(event)).await.unwrap();
     }
     let cancel = CancellationToken::new();
-    reconcile(policy, Orphans::PastDeadline, &Silent, &cancel).await.unwrap();
+    reconcile(policy, Orphans::OfAge, &Silent, &cancel).await.unwrap();
     clean(policy, &cancel).await.unwrap();
 }
 

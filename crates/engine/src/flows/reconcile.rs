@@ -9,7 +9,7 @@
 use crate::error::{FlowResult, PortResult};
 use crate::flows::mirror::{mirror, settle_row};
 use crate::flows::settle::{is_surplus, settle};
-use crate::limits::{HANDLER_DEADLINE, LIST_PAGE};
+use crate::limits::{LIST_PAGE, ORPHAN_AGE};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{RowChange, RowId, RowSet, StateChange};
 use crate::ports::objects::{Listed, ObjectRead};
@@ -30,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 /// Objects of ours in a destination that are no copies.
 pub const RESERVED_PREFIX: &str = ".afterimage/";
 
-/// Which bytes without a row may be adopted: those that no handler can still be at work on.
+/// Which bytes without a row are adopted: those that hardly any handler is still at work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orphans {
-    /// Older than a handler's deadline.
-    PastDeadline,
-    /// Written before then, since this process is the only handler and started then; or older than the deadline.
+    /// Older than [`ORPHAN_AGE`].
+    OfAge,
+    /// Written before then, since this process is the only handler and started then; or older than that.
     Before(UnixMs),
 }
 
@@ -51,10 +51,10 @@ pub async fn reconcile(
     for what in ["keys", "differences", "gap"] {
         report.count(what, 0);
     }
-    let past_deadline = policy.clock.now().minus(HANDLER_DEADLINE);
+    let of_age = policy.clock.now().minus(ORPHAN_AGE);
     let adopt_before = match orphans {
-        Orphans::PastDeadline => past_deadline,
-        Orphans::Before(start) => start.max(past_deadline),
+        Orphans::OfAge => of_age,
+        Orphans::Before(start) => start.max(of_age),
     };
     match policy.mode {
         Mode::Copies => {

@@ -9,7 +9,7 @@ use engine::flows::handle::handle;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::settle::settle;
 use engine::flows::undelete::{Depth, Removed, undelete};
-use engine::limits::{HANDLER_DEADLINE, TOMBSTONE_TTL};
+use engine::limits::{ORPHAN_AGE, TOMBSTONE_TTL};
 use engine::policy::{Mode, Policy};
 use engine::ports::catalog::Catalog;
 use engine::ports::clock::Clock;
@@ -96,8 +96,8 @@ fn dying_at(world: &World, call: &'static str, nth: usize, fate: Fate) -> (Polic
 }
 
 async fn reconciled(world: &World) {
-    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!(report.counted("gap"), 0, "{report:?}");
 }
 

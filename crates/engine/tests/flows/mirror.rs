@@ -151,7 +151,7 @@ async fn a_mass_deletion_trips_the_breaker_and_the_rest_is_deleted_after_its_rel
     world.advance(SpanMs(1));
     release(&world.policy, "alice").await.unwrap();
     world.advance(SpanMs(1));
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!(report.counted("gap"), 0);
     assert_equal(&world, "after release and reconcile");
 }
@@ -172,7 +172,7 @@ async fn a_release_lets_everything_go_that_was_held() {
     world.advance(SpanMs(1));
     release(&world.policy, "alice").await.unwrap();
     world.advance(SpanMs(1));
-    reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_equal(&world, "after release and reconcile");
     for n in 0..5 {
         world.protect(&format!("k{n:02}"), "again").await;
@@ -230,7 +230,7 @@ async fn reconcile_mends_rows_that_crashes_left_without_objects_and_objects_with
     assert_equal(&world, "only rows differ");
 
     for keys in [3, 2] {
-        let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+        let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
         assert_eq!((report.counted("keys"), report.counted("gap"), report.is_success()), (keys, 0, true));
         let rows = [rows(&world, "a").await, rows(&world, "b").await, rows(&world, "c").await];
         assert_eq!(rows, [0, 1, 1]);

@@ -3,13 +3,15 @@
 use crate::world::{GRACE, Source, World, keep, key, rules};
 use engine::error::ErrorKind;
 use engine::flows::clean::clean;
+use engine::flows::handle::handle;
 use engine::flows::reconcile::{Orphans, reconcile};
-use engine::limits::HANDLER_DEADLINE;
+use engine::limits::ORPHAN_AGE;
 use engine::ports::catalog::CatalogRead;
 use engine::ports::clock::Clock;
 use engine::ports::objects::{Attributes, Onto};
 use engine::ports::progress::Silent;
 use engine::report::Report;
+use engine::wrap::faults::Faults;
 use engine::wrap::tap::Fate;
 use lifecycle::ids::Rev;
 use lifecycle::row::{CopyRow, Reason};
@@ -18,13 +20,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 async fn reconciled(world: &World) -> Report {
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!(report.counted("gap"), 0, "{report:?}");
     report
 }
 
-fn past_deadline(world: &World) {
-    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
+fn of_age(world: &World) {
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
 }
 
 #[tokio::test]
@@ -36,7 +38,7 @@ async fn what_is_right_is_read_and_not_written() {
         }
     }
     world.remove("b").await;
-    past_deadline(&world);
+    of_age(&world);
     world.recorder.clear();
     let report = reconciled(&world).await;
     assert_eq!((report.counted("keys"), report.counted("differences")), (5, 0), "{report:?}");
@@ -61,7 +63,7 @@ async fn a_removal_that_nobody_told_of_is_noticed_and_its_grace_begins() {
     let world = World::new(Source::Versioned, rules());
     world.protect("a", "one").await;
     world.delete("a");
-    past_deadline(&world);
+    of_age(&world);
     reconciled(&world).await;
     assert_eq!(world.disowned("a"), [("one".to_owned(), Reason::Removed)]);
     clean(&world.policy, &CancellationToken::new()).await.unwrap();
@@ -82,7 +84,7 @@ async fn bytes_without_a_row_are_adopted_once_no_handler_can_be_at_work_on_them(
     world.delete("a");
     let report = reconciled(&world).await;
     assert_eq!((report.counted("young"), report.counted("adopted")), (1, 0));
-    past_deadline(&world);
+    of_age(&world);
     let report = reconciled(&world).await;
     assert_eq!(report.counted("adopted"), 1);
     assert_eq!(world.disowned("a").len(), 1, "its original is gone");
@@ -95,7 +97,7 @@ async fn a_row_without_bytes_is_disowned_and_the_current_content_copied_again() 
     world.protect("a", "one").await;
     let row = world.rows("a").remove(0);
     world.memory.destination.delete_object(row.copy_key.object());
-    past_deadline(&world);
+    of_age(&world);
     let report = reconciled(&world).await;
     world.logs.expect("bytes are missing");
     assert_eq!(report.counted("bytes-missing"), 1);
@@ -132,10 +134,10 @@ async fn a_listing_that_fails_ends_the_run_and_nothing_is_taken_for_deleted() {
     ] {
         let world = World::new(Source::Versioned, rules());
         world.protect("a", "one").await;
-        past_deadline(&world);
+        of_age(&world);
         let partition = world.partition("a");
         world.faults.at(call, 1, Fate::FailBefore(kind.clone()));
-        let result = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await;
+        let result = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await;
         assert!(result.is_err(), "{call} {kind:?}");
         assert_eq!((world.partition("a"), world.copies()), (partition, 1), "{call} {kind:?}");
         assert_eq!(world.memory.catalog.state().await.unwrap().reconciled, None);
@@ -149,7 +151,7 @@ async fn one_key_that_fails_is_a_gap_and_the_others_go_on() {
         world.put(name, name);
     }
     world.faults.at("copier.copy", 1, Fate::FailBefore(ErrorKind::Unavailable));
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!((report.counted("gap"), report.failures, report.failed[0].object.as_str()), (1, 1, "a"));
     assert_eq!(world.active("b"), ["b"]);
     reconciled(&world).await;
@@ -175,7 +177,7 @@ async fn a_lost_catalog_is_rebuilt_from_the_destination() {
     };
     let before = (names(&world, true), names(&world, false), plain(world.rows("a")));
     world.memory.catalog.wipe();
-    past_deadline(&world);
+    of_age(&world);
     let report = reconciled(&world).await;
     assert_eq!(report.counted("adopted"), 8);
     assert_eq!((names(&world, true), names(&world, false), plain(world.rows("a"))), before);
@@ -190,7 +192,7 @@ async fn foreign_objects_in_the_destination_are_counted_and_left_alone() {
         let foreign = key(name);
         world.memory.destination.store(&foreign, "foreign".into(), Attributes::default(), &Onto::Anything);
     }
-    past_deadline(&world);
+    of_age(&world);
     let report = reconciled(&world).await;
     assert_eq!((report.counted("unexplained"), report.counted("differences")), (2, 0), "{report:?}");
     assert_eq!(world.copies(), 4);
@@ -202,7 +204,7 @@ async fn a_cancelled_run_says_so_and_leaves_no_date() {
     world.protect("a", "one").await;
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &cancel).await.unwrap();
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &cancel).await.unwrap();
     assert!(report.cancelled);
     assert_eq!(world.memory.catalog.state().await.unwrap().reconciled, None);
 }
@@ -227,12 +229,12 @@ async fn a_row_that_changed_after_the_listing_is_not_disowned() {
     let event = world.protect("a", "one").await;
     let row = world.rows("a").remove(0);
     world.memory.destination.delete_object(row.copy_key.object());
-    past_deadline(&world);
+    of_age(&world);
     // Both heads say 404; then a redelivery makes the copy again.
     let (policy, catalog) =
         (world.memory.policy(engine::policy::Mode::Copies, rules()), Arc::clone(&world.memory.catalog));
     let other = async move {
-        engine::flows::handle::handle(&policy, &event.key, std::slice::from_ref(&event)).await.unwrap();
+        handle(&policy, &event.key, std::slice::from_ref(&event)).await.unwrap();
         assert_eq!(catalog.totals().await.unwrap().active, 1);
     };
     world.faults.at("catalog.change", 1, Fate::First(Box::pin(other)));
@@ -240,4 +242,38 @@ async fn a_row_that_changed_after_the_listing_is_not_disowned() {
     world.logs.expect("bytes are missing");
     assert_eq!(world.active("a"), ["one"]);
     assert_eq!(world.disowned("a"), []);
+}
+
+#[tokio::test]
+async fn a_handler_slower_than_the_age_of_orphans_finds_its_bytes_adopted_and_nothing_is_lost_or_revived() {
+    for (meanwhile, active) in [("nothing", vec!["one"]), ("overwritten", vec!["two"]), ("removed", vec![])] {
+        let world = World::new(Source::Versioned, keep(1));
+        let created = world.put("a", "one");
+        let next = match meanwhile {
+            "overwritten" => Some(world.put("a", "two")),
+            "removed" => Some(world.delete("a")),
+            _ => None,
+        };
+        let faults = Arc::new(Faults::default());
+        let slow = world.policy_through(Arc::clone(&faults) as _);
+        let (other, clock, cancel) = (world.policy.clone(), Arc::clone(&world.memory.clock), CancellationToken::new());
+        let between_bytes_and_row = async move {
+            clock.advance(SpanMs(ORPHAN_AGE.0 + 1));
+            let report = reconcile(&other, Orphans::OfAge, &Silent, &cancel).await.unwrap();
+            assert_eq!((report.counted("adopted"), report.counted("gap")), (1, 0));
+            for event in next.as_slice() {
+                handle(&other, &event.key, std::slice::from_ref(event)).await.unwrap();
+            }
+            clock.advance(GRACE);
+            clean(&other, &cancel).await.unwrap();
+        };
+        faults.at("catalog.upsert", 1, Fate::First(Box::pin(between_bytes_and_row)));
+        handle(&slow, &created.key, std::slice::from_ref(&created)).await.unwrap();
+        assert_eq!(world.active("a"), active, "{meanwhile}");
+        // A disowned row of bytes that are purged already goes with the next grace.
+        world.advance(GRACE);
+        clean(&world.policy, &CancellationToken::new()).await.unwrap();
+        assert_eq!(world.copies(), active.len(), "{meanwhile}");
+        world.assert_laws(meanwhile);
+    }
 }

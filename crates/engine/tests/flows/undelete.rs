@@ -4,7 +4,7 @@ use crate::world::{GRACE, Source, World, key, rules};
 use engine::flows::clean::clean;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::undelete::{Depth, Removed, undelete};
-use engine::limits::HANDLER_DEADLINE;
+use engine::limits::ORPHAN_AGE;
 use engine::ports::clock::Clock;
 use engine::ports::objects::ObjectWrite;
 use engine::ports::progress::Silent;
@@ -35,8 +35,8 @@ async fn removed() -> World {
 }
 
 async fn reconciled(world: &World) -> Report {
-    world.advance(SpanMs(HANDLER_DEADLINE.0 + 1));
-    let report = reconcile(&world.policy, Orphans::PastDeadline, &Silent, &CancellationToken::new()).await.unwrap();
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
+    let report = reconcile(&world.policy, Orphans::OfAge, &Silent, &CancellationToken::new()).await.unwrap();
     assert_eq!(report.counted("gap"), 0, "{report:?}");
     report
 }

@@ -5,7 +5,7 @@ use crate::oracle;
 use crate::rng::Rng;
 use crate::setup::{Arrival, Setup};
 use crate::world::{Outcome, Work, World};
-use engine::limits::{HANDLER_DEADLINE, LEASE_FOR};
+use engine::limits::{LEASE_FOR, ORPHAN_AGE};
 use engine::policy::Mode;
 use engine::ports::clock::Clock;
 use engine::report::Report;
@@ -271,7 +271,7 @@ fn deliver_all(world: &mut World) -> Check {
 /// Lets more time pass than any rule waits for.
 fn pass_every_span(world: &mut World) {
     let rules = &world.setup.rules;
-    let longest = rules.grace.max(rules.protect_for).max(rules.keep.within.unwrap_or_default()).max(HANDLER_DEADLINE);
+    let longest = rules.grace.max(rules.protect_for).max(rules.keep.within.unwrap_or_default()).max(ORPHAN_AGE);
     let ahead = world.watch.latest.since(world.clock.now());
     advance(world, SpanMs(longest.0 + ahead.0 + 60_000));
 }

@@ -254,9 +254,7 @@ impl World {
             }
             Work::Clean => Box::pin(async move { Outcome::Reported(clean(&policy, &cancel).await) }),
             Work::Reconcile => {
-                Box::pin(
-                    async move { Outcome::Reported(reconcile(&policy, Orphans::PastDeadline, &Silent, &cancel).await) },
-                )
+                Box::pin(async move { Outcome::Reported(reconcile(&policy, Orphans::OfAge, &Silent, &cancel).await) })
             }
             Work::Undelete => {
                 self.remembered.undeleted = true;
