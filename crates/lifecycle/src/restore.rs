@@ -3,7 +3,6 @@
 use crate::ids::CopyKey;
 use crate::row::{self, CopyRow, CopyState, Reason};
 use crate::time::UnixMs;
-use std::cmp::Reverse;
 
 /// What the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +42,7 @@ pub fn select<'a>(rows: &'a [CopyRow], wanted: &Wanted) -> Selection<'a> {
         Wanted::Copy(copy_key) => found.retain(|row| row.copy_key == *copy_key),
         Wanted::At(t) => {
             found.retain(|row| has_bytes(row) && row.created_at <= *t);
-            // The order of a copy that was undeleted later lies above all others, whatever stood where at `t`: then only
-            // the times of creation, which it keeps, tell the places. The sort is stable: of one time, by order.
-            if found.iter().any(|row| row.undeleted_at().is_some_and(|undeleted_at| *t < undeleted_at)) {
-                found.sort_by_key(|row| Reverse(row.created_at));
-            }
+            place_later_undeleted(&mut found, *t);
             // A stable sort: witnesses of that time first, the others, newest first, only where nothing better is left.
             found.sort_by_key(|row| is_later_witness(row, *t));
             if let Some(removed_at) = found.first().and_then(|row| absent_at(row, *t)) {
@@ -67,6 +62,20 @@ fn newest_first(rows: &[CopyRow]) -> Vec<&CopyRow> {
         found.sort_by(|a, b| (b.created_at, &b.copy_key).cmp(&(a.created_at, &a.copy_key)));
     }
     found
+}
+
+/// The order of a copy that was undeleted after `t` lies above all others, whatever stood where at `t`: it goes right above
+/// its original or, where that is gone, where the time of its creation, which it keeps, places it. The others keep their
+/// places: orders tell more than times, which may be cut to seconds.
+fn place_later_undeleted(found: &mut Vec<&CopyRow>, t: UnixMs) {
+    let is_later = |row: &&CopyRow| row.undeleted_at().is_some_and(|undeleted_at| t < undeleted_at);
+    let (later, mut placed): (Vec<&CopyRow>, Vec<&CopyRow>) = found.iter().copied().partition(is_later);
+    for row in later.into_iter().rev() {
+        let original = placed.iter().position(|other| row.is_brought_back_from(other));
+        let by_time = || placed.iter().position(|other| other.created_at <= row.created_at);
+        placed.insert(original.or_else(by_time).unwrap_or(placed.len()), row);
+    }
+    *found = placed;
 }
 
 fn has_bytes(row: &CopyRow) -> bool {
@@ -213,6 +222,16 @@ mod tests {
         {
             assert!(copies.contains(&at(&rows, t).as_str()), "at {t}: {}", at(&rows, t));
         }
+    }
+
+    #[test]
+    fn a_later_undelete_leaves_the_places_of_the_others_to_their_orders() {
+        // Two puts in one second, as a look dates them: the later one is dated before the earlier one.
+        let (a, b) = (removed(row("a", 2), 40), removed(CopyRow { created_at: UnixMs(15), ..row("b", 3) }, 40));
+        let first = Order::from_sequencer("05").expect("hex");
+        let back = [brought_back(&a, "a again", first, 60), brought_back(&b, "b again", first.next_sub(), 60)];
+        assert_eq!(at(&[a.clone(), b.clone()], 30), "b");
+        assert_eq!(at(&[&[a, b][..], &back].concat(), 30), "b again", "the same content");
     }
 
     #[test]

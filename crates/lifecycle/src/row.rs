@@ -151,6 +151,16 @@ impl CopyRow {
         }
     }
 
+    /// `undelete` made it from that copy, or from one of the same version: it keeps its time of creation and its content.
+    pub fn is_brought_back_from(&self, other: &CopyRow) -> bool {
+        self.undeleted_at().is_some() && self.created_at == other.created_at && self.has_content_of(other)
+    }
+
+    /// The two rows' versions have the same content.
+    pub fn has_content_of(&self, other: &CopyRow) -> bool {
+        self.etag == other.etag && self.size == other.size
+    }
+
     /// Is a copy of this content: by version id where both have one, else by tag and size.
     pub fn matches(&self, version: &Version) -> bool {
         match (&self.version_id, &version.version_id) {
@@ -176,16 +186,17 @@ pub struct Tombstone {
 
 impl Tombstone {
     /// What remains of two that were noted of one key, `None`: the one that is there. The newer removal stands; that only
-    /// a look has seen one of them is never forgotten with the older one.
+    /// a look has seen one of them is never forgotten with the older one. One removal keeps the time at which it was noted
+    /// first, or an old one would count as news for the breaker and for "undelete since".
     pub fn replaces(&self, there: Option<&Tombstone>) -> Option<Tombstone> {
         let Some(there) = there else { return Some(*self) };
-        let news = match self.order.partial_cmp(&there.order) {
-            Some(Ordering::Less) => false,
-            Some(Ordering::Equal) => self.floating && !there.floating,
-            Some(Ordering::Greater) => true,
-            None => return Some(*self),
-        };
-        news.then_some(Tombstone { floating: self.floating || there.floating, ..*self })
+        let floating = self.floating || there.floating;
+        match self.order.partial_cmp(&there.order) {
+            Some(Ordering::Less) => None,
+            Some(Ordering::Equal) => (self.floating && !there.floating).then_some(Tombstone { floating, ..*there }),
+            Some(Ordering::Greater) => Some(Tombstone { floating, ..*self }),
+            None => Some(*self),
+        }
     }
 }
 

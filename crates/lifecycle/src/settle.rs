@@ -221,8 +221,10 @@ fn removal_seen(
             (order, time.unwrap_or(now), false)
         }
         (_, Some(last)) => {
-            let brought_back = partition.rows.iter().filter(|row| row.is_active() && row.order <= last.order);
-            let brought_back = brought_back.filter_map(|row| undeleted_at(row, rules));
+            let waits = |row: &&CopyRow| {
+                row.is_active() && row.order <= last.order && !was_put_back(row, partition, last.order)
+            };
+            let brought_back = partition.rows.iter().filter(waits).filter_map(|row| undeleted_at(row, rules));
             let before = brought_back.filter(|undeleted_at| *undeleted_at >= last.created_at).min();
             (last.order, before.unwrap_or(now), true)
         }
@@ -234,7 +236,7 @@ fn removal_seen(
     if names_versions && known.is_none_or(|known| seen.order > known.order) {
         return Some(seen);
     }
-    let mark = known.map_or(seen, |known| Tombstone { noted_at: now, floating: true, ..known });
+    let mark = known.map_or(seen, |known| Tombstone { floating: true, ..known });
     (before_others && known.is_none_or(|known| !known.floating)).then_some(mark)
 }
 
@@ -363,15 +365,30 @@ fn removal_of(
 }
 
 /// The tombstone, if it stands for a removal of this row's content: one at or above its order and, where `undelete` brought
-/// the content back, one after that (guard 9): by its time, or because it also took a version that was created since.
+/// the content back, one after that (guard 9): by its time, or because it also took what was created since.
 fn buried_by(row: &CopyRow, partition: &Partition, rules: &Rules) -> Option<Tombstone> {
     let tombstone = partition.tombstone.filter(|tombstone| row.order <= tombstone.order)?;
     let Some(undeleted_at) = undeleted_at(row, rules) else { return Some(tombstone) };
-    let since = |other: &CopyRow| {
-        let in_between = row.order < other.order && other.order <= tombstone.order;
-        in_between && other.undeleted_at().is_none() && other.created_at > undeleted_at
-    };
-    (tombstone.time > undeleted_at || partition.rows.iter().any(since)).then_some(tombstone)
+    let since = |other: &CopyRow| is_of_source(other, row.order, tombstone.order) && other.created_at > undeleted_at;
+    let after = tombstone.time > undeleted_at
+        || partition.rows.iter().any(since)
+        || was_put_back(row, partition, tombstone.order);
+    after.then_some(tombstone)
+}
+
+/// What the undelete of this row, or a later one, brought back was at the source again: a copy of the source's, above it
+/// and up to this order, has its content. No clock tells that: the time of creation may be cut to seconds, or the source's
+/// clock be behind.
+fn was_put_back(row: &CopyRow, partition: &Partition, until: Order) -> bool {
+    let mut back = partition.rows.iter().filter(|back| back.undeleted_at().is_some() && back.order >= row.order);
+    let is_copy_of =
+        |other: &CopyRow, back: &CopyRow| is_of_source(other, back.order, until) && other.has_content_of(back);
+    back.any(|back| partition.rows.iter().any(|other| is_copy_of(other, back)))
+}
+
+/// The row copies what stood at the source, and its order lies above the one and not above the other.
+fn is_of_source(row: &CopyRow, above: Order, until: Order) -> bool {
+    row.undeleted_at().is_none() && above < row.order && row.order <= until
 }
 
 fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
@@ -382,7 +399,7 @@ fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
 /// one place of the retention rule, and both stay: the older says since when the content was there and when it was not, the
 /// newer may have other attributes (a person may have put the same bytes once more).
 fn is_put_back(row: &CopyRow, rows: &[&CopyRow]) -> bool {
-    let copy_of_it = |next: &CopyRow| next.undeleted_at().is_none() && same_tag(row, next);
+    let copy_of_it = |next: &CopyRow| next.undeleted_at().is_none() && next.has_content_of(row);
     row.undeleted_at().is_some() && next_newer(row, rows).is_some_and(copy_of_it)
 }
 
@@ -399,7 +416,7 @@ fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let Some(next) = next_newer(row, rows) else { return false };
     let incomparable = row.version_id.is_none() || next.version_id.is_none();
     let no_own_place = row.floating || next.floating || row.order == next.order;
-    incomparable && no_own_place && same_tag(row, next)
+    incomparable && no_own_place && next.has_content_of(row)
 }
 
 fn is_newer(other: &CopyRow, row: &CopyRow) -> bool {
@@ -409,8 +426,4 @@ fn is_newer(other: &CopyRow, row: &CopyRow) -> bool {
 /// The row right above it in the order.
 fn next_newer<'a>(row: &CopyRow, rows: &[&'a CopyRow]) -> Option<&'a CopyRow> {
     rows.iter().copied().filter(|other| is_newer(other, row)).max_by(|a, b| newest_first(a, b))
-}
-
-fn same_tag(a: &CopyRow, b: &CopyRow) -> bool {
-    a.etag == b.etag && a.size == b.size
 }

@@ -237,6 +237,18 @@ fn what_undelete_made_is_removed_only_by_a_later_removal() {
         let disowned = disowns(&step);
         assert_eq!(disowned.contains(&("u", Reason::Removed)), removed, "{disowned:?}");
     }
+    // The source's clock is behind, or cuts to seconds: what was put back shows by its content.
+    for (place, removed) in [(4, true), (6, false)] {
+        let put_back = CopyRow { created_at: UnixMs(40), ..tagged(row("put back", seq(place)), "newest") };
+        let batch = [("older", seq(2).next_sub()), ("newest", seq(2).next_sub().next_sub())];
+        let batch = batch.into_iter().map(|(name, order)| undeleted(name, order, 50));
+        let partition = buried(rows(batch.chain([put_back]).collect()), seq(5), 40);
+        let step = by_facts(&partition, &rules(9));
+        let disowned = disowns(&step);
+        for name in ["older", "newest", "put back"] {
+            assert_eq!(disowned.contains(&(name, Reason::Removed)), removed, "{name}: {disowned:?}");
+        }
+    }
     let below = buried(rows(vec![undeleted("u", seq(4), 50)]), seq(3), 99);
     assert_eq!(by_facts(&below, &rules(1)), at_rest(), "its order counts too");
 }
@@ -248,11 +260,14 @@ fn a_removal_from_before_an_undelete_does_not_take_back_what_it_brought() {
     let late_delete = Ask { event_time: Some(UnixMs(40)), ..forced_by(seq(3)) };
     let late_put =
         |created_at| rows(vec![back.clone(), CopyRow { created_at: UnixMs(created_at), ..row("late", seq(3)) }]);
+    let put_back = late_put(30).rows.into_iter().map(|row| tagged(row, "u")).collect();
+    let put_back = rows(put_back);
     for (partition, ask, stays, why) in [
         (rows(vec![back.clone()]), late_delete, true, "a version that was deleted for good before the undelete"),
         (rows(vec![back.clone()]), Ask { event_time: Some(UnixMs(60)), ..late_delete }, false, "after it"),
         (late_put(30), Ask::BY_LOOK, true, "a version from before the undelete that is gone"),
         (late_put(60), Ask::BY_LOOK, false, "a version from after it that is gone: so is what was put back"),
+        (put_back, Ask::BY_LOOK, false, "what was put back, by a clock that is behind"),
     ] {
         let Step::Bury(tombstone) = seen(&partition, ask, &Look::Absent, &rules(9)) else { panic!("{why}") };
         assert_eq!((tombstone.order, tombstone.noted_at), (seq(3), NOW), "{why}");
@@ -354,9 +369,10 @@ fn a_removal_without_an_order_leaves_a_mark_and_what_comes_above_it_is_looked_at
     let undone = marked(vec![undeleted("u", seq(1), 50)]);
     assert_eq!(by_facts(&undone, &rules(3)), at_rest(), "a person has said that it is to be there");
 
-    // A removal whose order is known stands there already: it keeps its place and its time, and gets the mark.
+    // A removal whose order is known stands there already: it keeps its place and its times, and gets the mark. It is none
+    // the younger for it: neither the breaker nor "undelete since" takes it for news.
     let known = buried(Partition::default(), seq(2), 7);
-    let marked = Tombstone { noted_at: NOW, floating: true, ..known.tombstone.expect("buried") };
+    let marked = Tombstone { floating: true, ..known.tombstone.expect("buried") };
     assert_eq!(seen(&known, asks, &Look::Absent, &rules(3)), Step::Bury(marked));
     for ask in [Ask::BY_LOOK, Ask::FOR_OLD_EVENT, forced_by(seq(1))] {
         assert_eq!(seen(&known, ask, &Look::Absent, &rules(3)), at_rest(), "no older event is to come: {ask:?}");

@@ -179,10 +179,10 @@ impl One<'_> {
             report.skip("skipped-live", key, "it was not removed: `restore` brings older versions back");
             return Ok(());
         }
-        let mut waiting = newest_first(partition.rows.iter().filter(|row| is_waiting(row)));
+        let mut waiting = once_each(newest_first(partition.rows.iter().filter(|row| is_waiting(row))));
         if let Some(back) = active.first() {
             // An earlier undelete was cut short, or is done. It went from the oldest on: what is newer is left to do.
-            waiting.truncate(waiting.iter().position(|row| is_original_of(row, back)).unwrap_or(0));
+            waiting.truncate(waiting.iter().position(|row| back.is_brought_back_from(row)).unwrap_or(0));
         }
         let brought = self.bring_back_copies(key, waiting, partition.greatest_order(), report).await?;
         let Some(newest) = brought.or_else(|| active.first().copied().cloned()) else {
@@ -271,9 +271,18 @@ fn is_waiting(row: &CopyRow) -> bool {
     matches!(row.state, CopyState::Disowned { reason, .. } if !reason.is_surplus())
 }
 
-/// The undeleted row is a copy of this one.
-fn is_original_of(row: &CopyRow, back: &CopyRow) -> bool {
-    row.created_at == back.created_at && row.etag == back.etag && row.size == back.size
+/// One copy of each version of the history, newest first. After an earlier undelete and another removal two of some wait: what
+/// that undelete brought back, beside its original; and the copy of what it put back to the source, beside what it put back.
+/// If both came back, they would take the places of older versions.
+fn once_each(waiting: Vec<&CopyRow>) -> Vec<&CopyRow> {
+    let is_back = |row: &CopyRow| row.undeleted_at().is_some();
+    let comes_again = |(n, row): (usize, &CopyRow)| {
+        let put_back = |next: &CopyRow| is_back(row) && !is_back(next) && next.has_content_of(row);
+        let newer = &waiting[..n];
+        newer.last().is_some_and(|next| put_back(next)) || newer.iter().any(|back| back.is_brought_back_from(row))
+    };
+    let each = waiting.iter().copied().enumerate();
+    each.filter(|(n, row)| !comes_again((*n, *row))).map(|(_, row)| row).collect()
 }
 
 fn newest_first<'a>(rows: impl Iterator<Item = &'a CopyRow>) -> Vec<&'a CopyRow> {

@@ -1,6 +1,6 @@
 //! Undelete: the object and its history come back, and nothing takes them away again.
 
-use crate::world::{GRACE, Source, World, key, rules};
+use crate::world::{GRACE, Source, World, keep, key, rules};
 use engine::flows::clean::clean;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::undelete::{Depth, Removed, undelete};
@@ -10,6 +10,7 @@ use engine::ports::objects::ObjectWrite;
 use engine::ports::progress::Silent;
 use engine::report::Report;
 use engine::wrap::faults::{Death, Faults};
+use lifecycle::event::ObjectEvent;
 use lifecycle::restore::{Selection, Wanted, select};
 use lifecycle::row::{CopyRow, Reason};
 use lifecycle::time::SpanMs;
@@ -85,10 +86,49 @@ async fn an_undeleted_object_that_is_deleted_again_is_disowned_again() {
     let world = removed().await;
     undeleted(&world, the_key(), Depth::Newest).await;
     world.handle(&world.event_of_current("a")).await;
-    world.advance(SpanMs(1));
     world.remove("a").await;
     assert_eq!(world.active("a"), [""; 0]);
     world.assert_laws("after the second removal");
+}
+
+/// A source that dates its versions to the second, or whose clock is behind: that the undelete came before the second removal
+/// shows by what was put back, not by any time.
+#[tokio::test]
+async fn a_second_removal_is_noticed_whatever_the_clock_of_the_source_says() {
+    for depth in [Depth::All, Depth::Newest] {
+        let world = removed().await;
+        undeleted(&world, the_key(), depth).await;
+        let put_back = world.event_of_current("a");
+        world.handle(&ObjectEvent { time: put_back.time.minus(SpanMs(5_000)), ..put_back }).await;
+        world.delete("a");
+        reconciled(&world).await;
+        assert_eq!(world.active("a"), [""; 0], "{depth:?}");
+        world.advance(GRACE);
+        clean(&world.policy, &CancellationToken::new()).await.unwrap();
+        assert_eq!(world.copies(), 0, "{depth:?}");
+        world.assert_laws("after the second removal");
+    }
+}
+
+/// What came back twice would take the places of older versions.
+#[tokio::test]
+async fn undeleted_again_and_again_every_version_of_the_history_comes_back_once() {
+    let world = World::new(Source::Versioned, keep(3));
+    for content in ["one", "two", "three"] {
+        world.protect("a", content).await;
+    }
+    for round in 1..=3 {
+        world.remove("a").await;
+        world.advance(SpanMs(10));
+        undeleted(&world, the_key(), Depth::All).await;
+        world.handle(&world.event_of_current("a")).await;
+        assert_eq!(world.active("a"), ["three", "three", "two", "one"], "put back, and the history: round {round}");
+        reconciled(&world).await;
+        world.assert_laws(&format!("round {round}"));
+    }
+    world.advance(GRACE);
+    clean(&world.policy, &CancellationToken::new()).await.unwrap();
+    assert_eq!((world.active("a"), world.copies()), (["three", "three", "two", "one"].map(str::to_owned).to_vec(), 4));
 }
 
 /// What was there before the removal can still be told from what is there since the undelete, also when the copies that the
