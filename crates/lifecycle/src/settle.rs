@@ -12,8 +12,11 @@ use crate::keep::Standing;
 use crate::order::{Basis, Order};
 use crate::policy::Rules;
 use crate::row::{CopyRow, CopyState, Partition, Reason, Tombstone, newer, newest_first};
-use crate::time::UnixMs;
+use crate::time::{SpanMs, UnixMs};
 use std::cmp::Ordering;
+
+/// To which the times of a HEAD are cut.
+const SECOND: SpanMs = SpanMs(1_000);
 
 /// How the key is to be settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,7 +217,7 @@ fn removal_seen(
     rules: &Rules,
     now: UnixMs,
 ) -> Option<Tombstone> {
-    let rows = partition.rows.iter().filter(|row| row.undeleted_at().is_none());
+    let rows = partition.rows.iter().filter(|row| is_of_source(row));
     let last = rows.min_by(|a, b| newest_first(a, b));
     let (order, time, floating) = match (event, last) {
         (Some((order, time)), last) if last.is_none_or(|last| order >= last.order) => {
@@ -222,7 +225,7 @@ fn removal_seen(
         }
         (_, Some(last)) => {
             let waits = |row: &&CopyRow| {
-                row.is_active() && row.order <= last.order && !was_put_back(row, partition, last.order)
+                row.is_active() && row.order <= last.order && !was_put_back(row, partition, partition.rows.iter())
             };
             let brought_back = partition.rows.iter().filter(waits).filter_map(|row| undeleted_at(row, rules));
             let before = brought_back.filter(|undeleted_at| *undeleted_at >= last.created_at).min();
@@ -365,30 +368,32 @@ fn removal_of(
 }
 
 /// The tombstone, if it stands for a removal of this row's content: one at or above its order and, where `undelete` brought
-/// the content back, one after that (guard 9): by its time, or because it also took what was created since.
+/// the content back, one after that (guard 9): by its time, or because it also took what was created or put back since. (What
+/// floats may stand above it: it proves nothing.)
 fn buried_by(row: &CopyRow, partition: &Partition, rules: &Rules) -> Option<Tombstone> {
     let tombstone = partition.tombstone.filter(|tombstone| row.order <= tombstone.order)?;
     let Some(undeleted_at) = undeleted_at(row, rules) else { return Some(tombstone) };
-    let since = |other: &CopyRow| is_of_source(other, row.order, tombstone.order) && other.created_at > undeleted_at;
-    let after = tombstone.time > undeleted_at
-        || partition.rows.iter().any(since)
-        || was_put_back(row, partition, tombstone.order);
+    let taken = || partition.rows.iter().filter(|other| !other.floating && other.order <= tombstone.order);
+    let since = |other: &CopyRow| row.order < other.order && is_of_source(other) && other.created_at > undeleted_at;
+    let after = tombstone.time > undeleted_at || taken().any(since) || was_put_back(row, partition, taken());
     after.then_some(tombstone)
 }
 
-/// What the undelete of this row, or a later one, brought back was at the source again: a copy of the source's, above it
-/// and up to this order, has its content. No clock tells that: the time of creation may be cut to seconds, or the source's
-/// clock be behind.
-fn was_put_back(row: &CopyRow, partition: &Partition, until: Order) -> bool {
-    let mut back = partition.rows.iter().filter(|back| back.undeleted_at().is_some() && back.order >= row.order);
-    let is_copy_of =
-        |other: &CopyRow, back: &CopyRow| is_of_source(other, back.order, until) && other.has_content_of(back);
-    back.any(|back| partition.rows.iter().any(|other| is_copy_of(other, back)))
+/// What the undelete of this row, or a later one, brought back was at the source again: among those rows is the source's copy
+/// of it. Its time alone would not tell that, since a HEAD cuts it to the second.
+fn was_put_back<'a>(row: &CopyRow, partition: &Partition, mut among: impl Iterator<Item = &'a CopyRow>) -> bool {
+    let back = partition.rows.iter().filter(|back| back.order >= row.order);
+    let back: Vec<_> = back.filter_map(|back| Some((back, back.undeleted_at()?))).collect();
+    among.any(|other| {
+        let is_copy_of = |back: &CopyRow| back.order < other.order && is_of_source(other) && other.has_content_of(back);
+        let is_since = |undeleted_at| other.created_at.plus(SECOND) > undeleted_at;
+        back.iter().any(|(back, undeleted_at)| is_copy_of(back) && is_since(*undeleted_at))
+    })
 }
 
-/// The row copies what stood at the source, and its order lies above the one and not above the other.
-fn is_of_source(row: &CopyRow, above: Order, until: Order) -> bool {
-    row.undeleted_at().is_none() && above < row.order && row.order <= until
+/// A copy of what stood at the source, not of another copy.
+fn is_of_source(row: &CopyRow) -> bool {
+    row.undeleted_at().is_none()
 }
 
 fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
@@ -399,7 +404,7 @@ fn undeleted_at(row: &CopyRow, rules: &Rules) -> Option<UnixMs> {
 /// one place of the retention rule, and both stay: the older says since when the content was there and when it was not, the
 /// newer may have other attributes (a person may have put the same bytes once more).
 fn is_put_back(row: &CopyRow, rows: &[&CopyRow]) -> bool {
-    let copy_of_it = |next: &CopyRow| next.undeleted_at().is_none() && next.has_content_of(row);
+    let copy_of_it = |next: &CopyRow| is_of_source(next) && next.has_content_of(row);
     row.undeleted_at().is_some() && next_newer(row, rows).is_some_and(copy_of_it)
 }
 

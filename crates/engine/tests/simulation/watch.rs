@@ -11,7 +11,7 @@ use lifecycle::event::Version;
 use lifecycle::ids::ObjectKey;
 use lifecycle::order::{Basis, Order};
 use lifecycle::row::{CopyRow, CopyState, Origin, Partition, Reason};
-use lifecycle::time::UnixMs;
+use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(crate) struct Watch {
     tripped: Option<u64>,
     /// In which step each key's tombstone was noted.
     buried: BTreeMap<ObjectKey, u64>,
+    /// In which step each copy's row was first seen.
+    appeared: BTreeMap<ObjectKey, u64>,
     /// In which step each copy was last seen disowned.
     disowned_in: BTreeMap<ObjectKey, u64>,
     /// In which steps the index lagged behind, lately.
@@ -77,7 +79,10 @@ impl Watch {
             }
             for row in &partition.rows {
                 let was = before.and_then(|before| before.rows.iter().find(|was| was.copy_key == row.copy_key));
-                let Some(was) = was else { continue };
+                let Some(was) = was else {
+                    self.appeared.insert(row.copy_key.object().clone(), world.step);
+                    continue;
+                };
                 if !was.is_active() && row.is_active() && world.setup.mode == Mode::Copies {
                     self.violated(format!("{}: from disowned to active", row.copy_key));
                 }
@@ -93,9 +98,11 @@ impl Watch {
     /// A negative verdict must have its cause in the true history.
     fn disowned(&mut self, world: &World, key: &ObjectKey, was: &CopyRow, reason: Reason, started: u64) {
         let source = &world.source;
+        // After its row by what happened, or by the clock, which steps back; within a second nobody can tell.
         let removal_after = |moment: UnixMs| {
-            let removed = |fact: &Fact| !matches!(fact.deed, Deed::Put { .. }) && fact.time >= moment;
-            source.facts(key).iter().any(removed)
+            let appeared = self.appeared.get(was.copy_key.object()).copied().unwrap_or(0);
+            let is_after = |fact: &Fact| fact.step >= appeared || fact.time.plus(SpanMs(1_000)) > moment;
+            source.facts(key).iter().any(|fact| !matches!(fact.deed, Deed::Put { .. }) && is_after(fact))
         };
         match (reason, was.origin) {
             (Reason::Absent, Origin::Undelete { .. }) => {
