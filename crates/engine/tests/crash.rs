@@ -212,6 +212,7 @@ impl Flow {
                     bucket.contents().into_iter().map(|(key, stored)| (key, stored.bytes)).collect()
                 };
                 assert_eq!(contents(&world.memory.source), contents(&world.memory.destination), "{context}");
+                world.assert_one_to_one(context);
             }
             // Nobody gives the command again: what it did stays, what it did not do is not done.
             Flow::Restore => {

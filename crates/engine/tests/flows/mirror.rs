@@ -8,10 +8,12 @@ use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::release::release;
 use engine::policy::Mode;
 use engine::ports::catalog::CatalogRead;
+use engine::ports::clock::Clock;
 use engine::ports::objects::{Attributes, Onto};
 use engine::ports::progress::Silent;
 use engine::wrap::tap::Fate;
 use lifecycle::breaker::BreakerRule;
+use lifecycle::event::ObjectEvent;
 use lifecycle::policy::Rules;
 use lifecycle::time::SpanMs;
 use std::collections::BTreeMap;
@@ -67,12 +69,12 @@ async fn events_in_any_order_end_equal() {
 }
 
 #[tokio::test]
-async fn what_is_equal_costs_three_heads_and_no_write() {
+async fn what_is_equal_costs_three_heads_a_query_and_no_write() {
     let world = world();
     let event = world.protect("a", "one").await;
     world.recorder.clear();
     world.handle(&event).await;
-    assert_eq!(world.recorder.lines(), ["source.head a", "copies.head a", "source.head a"]);
+    assert_eq!(world.recorder.lines(), ["source.head a", "copies.head a", "catalog.partition a", "source.head a"]);
 }
 
 #[tokio::test]
@@ -215,6 +217,53 @@ async fn a_row_whose_object_went_before_a_crash_goes_with_the_redelivery() {
     assert_eq!((mirrored(&world, "a"), rows(&world, "a").await), (None, 1), "bytes, then row");
     world.handle(&removed).await;
     assert_eq!(rows(&world, "a").await, 0);
+}
+
+#[tokio::test]
+async fn an_object_whose_row_a_crash_kept_back_gets_it_with_the_redelivery() {
+    let world = world();
+    let put = world.put("a", "one");
+    world.faults.at("catalog.record_mirrored", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    engine::flows::handle::handle(&world.policy, &key("a"), std::slice::from_ref(&put)).await.unwrap_err();
+    assert_eq!((mirrored(&world, "a").as_deref(), rows(&world, "a").await), (Some("one"), 0), "bytes, then row");
+    world.handle(&put).await;
+    assert_eq!(rows(&world, "a").await, 1);
+}
+
+/// A world with an object whose row a crash kept back, and another process that deletes it before that call.
+async fn deleted_before(call: &'static str, nth: usize) -> (World, ObjectEvent) {
+    let world = world();
+    let put = world.put("a", "one");
+    world.faults.at("catalog.record_mirrored", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    engine::flows::handle::handle(&world.policy, &key("a"), std::slice::from_ref(&put)).await.unwrap_err();
+    let (source, other) = (Arc::clone(&world.memory.source), world.memory.policy(Mode::Mirror, rules()));
+    let removal = async move {
+        source.delete_object(&key("a"));
+        mirror(&other, &key("a")).await.unwrap();
+    };
+    world.faults.at(call, nth, Fate::First(Box::pin(removal)));
+    (world, put)
+}
+
+/// A row without an object would stay for ever: nobody is told of it.
+#[tokio::test]
+async fn a_delete_at_any_call_of_putting_a_missing_row_leaves_no_row_behind() {
+    let calls = ["source.head", "copies.head", "catalog.partition", "catalog.record_mirrored"];
+    let mut deleted = 0;
+    for (call, nth) in calls.into_iter().flat_map(|call| [(call, 1), (call, 2), (call, 3), (call, 4)]) {
+        let (by_redelivery, put) = deleted_before(call, nth).await;
+        by_redelivery.handle(&put).await;
+        let (by_reconcile, _) = deleted_before(call, nth).await;
+        let orphans = Orphans::Before(by_reconcile.memory.clock.now());
+        reconcile(&by_reconcile.policy, orphans, &Silent, &CancellationToken::new()).await.unwrap();
+        for world in [by_redelivery, by_reconcile] {
+            let there = world.original("a").is_some();
+            deleted += usize::from(!there);
+            assert_eq!(rows(&world, "a").await, usize::from(there), "before {call} {nth}");
+            assert_equal(&world, &format!("before {call} {nth}"));
+        }
+    }
+    assert!(deleted >= 12, "{deleted}");
 }
 
 #[tokio::test]

@@ -305,6 +305,11 @@ impl World {
     /// [`World::assert_safe`], and rows and objects are one to one.
     pub(crate) fn assert_laws(&self, context: &str) {
         self.assert_safe(context);
+        self.assert_one_to_one(context);
+    }
+
+    /// Every row has its object in the destination, and every object its row.
+    pub(crate) fn assert_one_to_one(&self, context: &str) {
         let partitions = self.memory.catalog.contents().into_values();
         let rows: BTreeSet<_> =
             partitions.flat_map(|partition| partition.rows).map(|row| row.copy_key.object().clone()).collect();
