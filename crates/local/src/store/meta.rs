@@ -39,6 +39,18 @@ pub(super) struct Stored {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredJson {
+    #[serde(flatten, with = "AttributesJson")]
+    attributes: Attributes,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sums: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<u32>,
+}
+
+/// How [`Attributes`], which say nothing of formats themselves, are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Attributes", default = "Attributes::default")]
+struct AttributesJson {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     #[serde(rename = "encoding", skip_serializing_if = "Option::is_none")]
@@ -55,10 +67,6 @@ struct StoredJson {
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    sums: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<u32>,
 }
 
 impl Stored {
@@ -67,56 +75,15 @@ impl Stored {
         if *self == Stored::default() {
             return None;
         }
-        let Attributes {
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-            metadata,
-            tags,
-        } = self.attributes.clone();
-        let json = StoredJson {
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-            metadata,
-            tags,
-            sums: self.sums.clone(),
-            parts: self.parts,
-        };
+        let Stored { attributes, sums, parts } = self.clone();
+        let json = StoredJson { attributes, sums, parts };
         Some(serde_json::to_string(&json).expect("text and maps of text always serialize"))
     }
 
     /// Reads [`Stored::to_json`] back.
     pub(super) fn from_json(json: Option<&str>) -> Result<Stored, serde_json::Error> {
         let Some(json) = json else { return Ok(Stored::default()) };
-        let StoredJson {
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-            metadata,
-            tags,
-            sums,
-            parts,
-        } = serde_json::from_str(json)?;
-        let attributes = Attributes {
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-            metadata,
-            tags,
-        };
+        let StoredJson { attributes, sums, parts } = serde_json::from_str(json)?;
         Ok(Stored { attributes, sums, parts })
     }
 }
@@ -230,6 +197,31 @@ pub(super) fn decode_hex(text: &str) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_stored_keeps_its_form() {
+        let map = |name: &str| BTreeMap::from([(name.to_owned(), "v".to_owned())]);
+        let attributes = Attributes {
+            content_type: Some("t".to_owned()),
+            content_encoding: Some("e".to_owned()),
+            content_disposition: Some("d".to_owned()),
+            content_language: Some("l".to_owned()),
+            cache_control: Some("c".to_owned()),
+            expires: Some("x".to_owned()),
+            metadata: map("m"),
+            tags: map("g"),
+        };
+        let full = Stored { attributes, sums: map("s"), parts: Some(3) };
+        let json = r#"{"type":"t","encoding":"e","disposition":"d","language":"l","cache":"c","expires":"x","#
+            .to_owned()
+            + r#""meta":{"m":"v"},"tags":{"g":"v"},"sums":{"s":"v"},"parts":3}"#;
+        let parts = Stored { parts: Some(3), ..Stored::default() };
+        for (stored, json) in [(full, json.as_str()), (parts, r#"{"parts":3}"#)] {
+            assert_eq!(stored.to_json().as_deref(), Some(json));
+            assert_eq!(Stored::from_json(Some(json)).unwrap(), stored);
+        }
+        assert_eq!(Stored::from_json(Some(r#"{"a newer field":[1]}"#)).unwrap(), Stored::default());
+    }
 
     #[test]
     fn a_simple_label_is_short_and_every_label_reads_back() {
