@@ -95,6 +95,22 @@ pub(super) struct ShownChecksums {
     pub(super) kind: Option<ChecksumType>,
 }
 
+/// An answer, or a part of one, with checksums among its other fields: S3 has many types with these fields, and nothing that
+/// they have in common.
+macro_rules! with_sums {
+    ($sums:ident => $answer:ident { $($others:tt)* }) => {
+        $answer {
+            checksum_crc32: $sums.crc32,
+            checksum_crc32c: $sums.crc32c,
+            checksum_crc64nvme: $sums.crc64nvme,
+            checksum_sha1: $sums.sha1,
+            checksum_sha256: $sums.sha256,
+            $($others)*
+        }
+    };
+}
+pub(super) use with_sums;
+
 impl ShownChecksums {
     /// Those of an object: what its writer sent, or, as in S3, CRC-64/NVME.
     pub(super) fn of(info: &ObjectInfo) -> ShownChecksums {

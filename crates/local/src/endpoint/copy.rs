@@ -4,7 +4,7 @@
 //! in between, the copy starts over with a new look. Reading from a destination is allowed: that is how a person gets a
 //! copy back with nothing but an S3 client.
 
-use super::attributes::{ShownChecksums, from_request, tags_from_header};
+use super::attributes::{ShownChecksums, from_request, tags_from_header, with_sums};
 use super::conditions::{Conditions, Verdict, timestamp};
 use super::faults::{from_store, not_implemented};
 use super::limits::{ENDPOINT_COPY_ROUNDS, ENDPOINT_PUT_BYTES};
@@ -124,16 +124,11 @@ pub(super) async fn copy(
     }
     let info = copied(&source, &conditions, &target, &to, &onto, &wanted).await?;
     let sums = ShownChecksums::of(&info);
-    let result = CopyObjectResult {
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
+    let result = with_sums!(sums => CopyObjectResult {
         checksum_type: sums.kind,
         e_tag: Some(ETag::Strong(info.version.etag.to_string())),
         last_modified: Some(timestamp(info.last_modified)),
-    };
+    });
     Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
 }
 

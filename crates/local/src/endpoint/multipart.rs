@@ -1,6 +1,6 @@
 //! Multipart uploads: begun, filled, completed or aborted. Nothing of them is visible before they are completed.
 
-use super::attributes::{ShownChecksums, from_request};
+use super::attributes::{ShownChecksums, from_request, with_sums};
 use super::buckets::page_limit;
 use super::checks::{ALGORITHMS, CRC64, checksum_of};
 use super::conditions::timestamp;
@@ -89,15 +89,10 @@ pub(super) async fn upload_part(
     let part = bucket.put_part(&key, &upload, number, Some(Box::new(promises)), body).await;
     let part = part.map_err(|error| fault.or(error))?;
     let sums = ShownChecksums::from_map(&part.checksums, None);
-    Ok(S3Response::new(UploadPartOutput {
+    Ok(S3Response::new(with_sums!(sums => UploadPartOutput {
         e_tag: Some(ETag::Strong(part.etag.to_string())),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
         ..UploadPartOutput::default()
-    }))
+    })))
 }
 
 /// Makes the object of its parts. Joining large parts takes a while: a client that hears nothing would give up and ask again.
@@ -156,19 +151,14 @@ async fn soon<T>(mut work: BoxFuture<'static, T>, clock: &dyn Clock) -> Result<T
 
 fn completed(bucket: String, key: String, info: &ObjectInfo) -> CompleteMultipartUploadOutput {
     let sums = ShownChecksums::of(info);
-    CompleteMultipartUploadOutput {
+    with_sums!(sums => CompleteMultipartUploadOutput {
         location: Some(format!("/{bucket}/{key}")),
         bucket: Some(bucket),
         key: Some(key),
         e_tag: Some(ETag::Strong(info.version.etag.to_string())),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
         checksum_type: sums.kind,
         ..CompleteMultipartUploadOutput::default()
-    }
+    })
 }
 
 fn parts_in_order(listed: &[CompletedPart]) -> S3Result<Vec<CompletePart>> {
@@ -316,17 +306,12 @@ pub(super) async fn list_parts(service: &Service, input: ListPartsInput) -> S3Re
 
 fn shown_part(part: PartInfo) -> Part {
     let sums = ShownChecksums::from_map(&part.checksums, None);
-    Part {
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
+    with_sums!(sums => Part {
         e_tag: Some(ETag::Strong(part.etag.to_string())),
         last_modified: Some(timestamp(part.last_modified)),
         part_number: i32::try_from(part.number).ok(),
         size: i64::try_from(part.size).ok(),
-    }
+    })
 }
 
 #[cfg(test)]

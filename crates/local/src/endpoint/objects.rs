@@ -1,6 +1,6 @@
 //! One object: put, get, head.
 
-use super::attributes::{ShownChecksums, from_request};
+use super::attributes::{ShownChecksums, from_request, with_sums};
 use super::checks::{About, Promises};
 use super::conditions::{Conditions, Verdict, range_holds, timestamp};
 use super::faults::{from_body, from_store, not_implemented};
@@ -45,17 +45,12 @@ pub(super) async fn put(
         Err(error) => return Err(upload.fault.or(or_missing(&bucket, missing, error).await)),
     };
     let sums = ShownChecksums::of(&info);
-    Ok(S3Response::new(PutObjectOutput {
+    Ok(S3Response::new(with_sums!(sums => PutObjectOutput {
         e_tag: Some(ETag::Strong(info.version.etag.to_string())),
         size: None,
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
         checksum_type: sums.kind,
         ..PutObjectOutput::default()
-    }))
+    })))
 }
 
 /// A condition `If-Match` on a key that is not there is answered with 404, as S3 does.
@@ -200,14 +195,9 @@ pub(super) async fn get(
     let sums = sums_asked_for(input.checksum_mode.as_ref(), &info, range);
     let left = usize::try_from(length).map_err(|_| s3_error!(InternalError, "the object is too large"))?;
     let expires = info.attributes.expires.clone().filter(|_| input.response_expires.is_none());
-    let answer = GetObjectOutput {
+    let answer = with_sums!(sums => GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         body: Some(StreamingBlob::new(Outflow { inner: Mutex::new(body), left })),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
         checksum_type: sums.kind,
         content_length: i64::try_from(length).ok(),
         content_range,
@@ -221,7 +211,7 @@ pub(super) async fn get(
         content_language: info.attributes.content_language,
         content_type: Some(info.attributes.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned())),
         ..GetObjectOutput::default()
-    };
+    });
     let mut response = S3Response::new(answer);
     set_header(&mut response.headers, header::EXPIRES, expires);
     Ok(response)
@@ -252,13 +242,8 @@ pub(super) async fn head(
         Some(range) => range.check(size).map_err(|_| beyond_the_end(size))?,
     };
     let sums = sums_asked_for(input.checksum_mode.as_ref(), &info, range);
-    let answer = HeadObjectOutput {
+    let answer = with_sums!(sums => HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
-        checksum_crc32: sums.crc32,
-        checksum_crc32c: sums.crc32c,
-        checksum_crc64nvme: sums.crc64nvme,
-        checksum_sha1: sums.sha1,
-        checksum_sha256: sums.sha256,
         checksum_type: sums.kind,
         content_length: i64::try_from(bytes.end - bytes.start).ok(),
         content_range: range.map(|_| content_range(&bytes, size)),
@@ -277,7 +262,7 @@ pub(super) async fn head(
         ),
         expires: input.response_expires.clone(),
         ..HeadObjectOutput::default()
-    };
+    });
     let mut response = S3Response::new(answer);
     let expires = info.attributes.expires.filter(|_| input.response_expires.is_none());
     set_header(&mut response.headers, header::EXPIRES, expires);
