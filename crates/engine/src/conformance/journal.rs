@@ -42,22 +42,6 @@ fn entry(at: i64, of: Option<&str>) -> Entry {
     }
 }
 
-/// The line that an entry must become.
-fn line(number: u64, entry: &Entry) -> Line {
-    Line {
-        number,
-        at: entry.at,
-        who: entry.who.clone(),
-        policy: entry.policy.clone(),
-        action: entry.action.code().to_owned(),
-        key: entry.key.as_ref().map(ToString::to_string),
-        copy_key: entry.copy_key.as_ref().map(ToString::to_string),
-        size: entry.size,
-        checksum: entry.checksum,
-        rule: entry.rule.clone(),
-    }
-}
-
 async fn lines_read_back_whole(write: &dyn Journal, read: &dyn JournalRead) {
     assert_eq!(read.about(None, 10).await.expect(WORKS), Vec::new());
     write.append(&[]).await.expect("nothing to write is nothing wrong");
@@ -88,10 +72,10 @@ async fn lines_read_back_whole(write: &dyn Journal, read: &dyn JournalRead) {
     }
     entries.push(Entry { size: Some(0), checksum: Some(Checksum(0)), ..entry(0, Some(&"k".repeat(1_024))) });
     write.append(&entries).await.expect(WORKS);
-    let expected: Vec<Line> = (1..).zip(&entries).map(|(number, entry)| line(number, entry)).collect();
+    let expected: Vec<Line> = (1..).zip(&entries).map(|(number, entry)| Line::of(number, entry)).collect();
     assert_eq!(read.about(None, 100).await.expect(WORKS), expected, "in order, numbered from 1");
     for (number, entry) in (1..).zip(&entries).filter(|(_, entry)| entry.key.is_some()) {
-        assert_eq!(read.about(entry.key.as_ref(), 100).await.expect(WORKS), [line(number, entry)]);
+        assert_eq!(read.about(entry.key.as_ref(), 100).await.expect(WORKS), [Line::of(number, entry)]);
     }
 }
 
@@ -105,7 +89,7 @@ async fn the_newest_lines_about_a_key(write: &dyn Journal, read: &dyn JournalRea
         let about: Vec<Line> = (1..)
             .zip(&entries)
             .filter(|(_, entry)| entry.key.as_ref().is_some_and(|key| key.as_str() == name))
-            .map(|(number, entry)| line(number, entry))
+            .map(|(number, entry)| Line::of(number, entry))
             .collect();
         for limit in [0, 1, 3, 10, 11] {
             let newest = &about[about.len().saturating_sub(limit)..];

@@ -22,21 +22,6 @@ impl MemoryJournal {
     }
 }
 
-fn line(number: usize, entry: &Entry) -> Line {
-    Line {
-        number: number as u64,
-        at: entry.at,
-        who: entry.who.clone(),
-        policy: entry.policy.clone(),
-        action: entry.action.code().to_owned(),
-        key: entry.key.as_ref().map(ToString::to_string),
-        copy_key: entry.copy_key.as_ref().map(ToString::to_string),
-        size: entry.size,
-        checksum: entry.checksum,
-        rule: entry.rule.clone(),
-    }
-}
-
 #[async_trait]
 impl Journal for MemoryJournal {
     async fn append(&self, entries: &[Entry]) -> PortResult<()> {
@@ -51,7 +36,8 @@ impl JournalRead for MemoryJournal {
         let entries = lock(&self.entries);
         let about = |entry: &&Entry| key.is_none() || entry.key.as_ref() == key;
         let matching = entries.iter().enumerate().filter(|(_, entry)| about(entry));
-        let mut lines: Vec<Line> = matching.rev().take(limit).map(|(place, entry)| line(place + 1, entry)).collect();
+        let mut lines: Vec<Line> =
+            matching.rev().take(limit).map(|(place, entry)| Line::of(place as u64 + 1, entry)).collect();
         lines.reverse();
         Ok(lines)
     }

@@ -94,6 +94,24 @@ pub struct Line {
     pub rule: String,
 }
 
+impl Line {
+    /// What an entry becomes as the line of that number.
+    pub fn of(number: u64, entry: &Entry) -> Line {
+        Line {
+            number,
+            at: entry.at,
+            who: entry.who.clone(),
+            policy: entry.policy.clone(),
+            action: entry.action.code().to_owned(),
+            key: entry.key.as_ref().map(ToString::to_string),
+            copy_key: entry.copy_key.as_ref().map(ToString::to_string),
+            size: entry.size,
+            checksum: entry.checksum,
+            rule: entry.rule.clone(),
+        }
+    }
+}
+
 /// What `audit` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
