@@ -132,7 +132,7 @@ async fn record(policy: &Policy, key: &ObjectKey, current: &Current, there: &Hea
 /// Makes the row of a key fit its objects, where those are equal: a crash between an object and its row leaves the one
 /// without the other. The rows are read before the objects, so that a row which a handler has just written stays. Whoever
 /// puts a row looks at the source again after it (guard 13): who deleted the object in between found no row to take along.
-pub(crate) async fn settle_row(policy: &Policy, key: &ObjectKey) -> PortResult<()> {
+async fn settle_row(policy: &Policy, key: &ObjectKey) -> PortResult<()> {
     let rows = policy.catalog.partition(key).await?.rows;
     let source = look(policy, key).await?;
     let destination = policy.destination.head(key, None).await?;

@@ -7,7 +7,7 @@
 //! listing that fails ends the run, it is never read as "nothing is there".
 
 use crate::error::{FlowResult, PortResult};
-use crate::flows::mirror::{mirror, settle_row};
+use crate::flows::mirror::mirror;
 use crate::flows::settle::{is_surplus, settle};
 use crate::limits::{LIST_PAGE, ORPHAN_AGE};
 use crate::policy::{Mode, Policy};
@@ -344,19 +344,11 @@ async fn mirrored(
             continue;
         }
         report.count("differences", 1);
-        if let Err(error) = made_equal(policy, &key, row_fits).await {
+        if let Err(error) = mirror(policy, &key).await {
             report.count("gap", 1);
             report.fail(&key, chain(&error));
             continue;
         }
         report.count("settled", 1);
     }
-}
-
-async fn made_equal(policy: &Policy, key: &ObjectKey, row_fits: bool) -> FlowResult<()> {
-    mirror(policy, key).await?;
-    if !row_fits {
-        settle_row(policy, key).await?;
-    }
-    Ok(())
 }
