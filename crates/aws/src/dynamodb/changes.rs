@@ -153,12 +153,13 @@ impl DynamoDbCatalog {
         };
         let sets: String = write.sets.iter().map(|(attribute, _)| format!(" SET \"{attribute}\" = ?")).collect();
         let removes: String = write.removes.iter().map(|attribute| format!(" REMOVE \"{attribute}\"")).collect();
-        let is_active = format!("(\"{STATUS}\" = ? OR begins_with(\"{STATUS}\", ?))");
-        let active = [text(self.layout.plain(Word::Active)), text(self.layout.plain(Word::Surplus))];
+        // A row is active or disowned. Said without an OR: some services then no longer see that the keys are named.
+        let is_active = format!("NOT begins_with(\"{STATUS}\", ?)");
+        let disowned = text(self.layout.plain(Word::Disowned));
         let values = write.sets.into_iter().map(|(_, value)| value);
         Statement {
             text: format!("UPDATE \"{table}\"{sets}{removes} {at} AND {is_active}"),
-            parameters: values.chain(key).chain([if_rev]).chain(active).collect(),
+            parameters: values.chain(key).chain([if_rev, disowned]).collect(),
         }
     }
 
