@@ -79,10 +79,6 @@ pub const PARTITION_PAGES_MAX: usize = 256;
 pub const INDEX_PAGE_MAX: usize = 1_000;
 /// Queries of one shard for one page of the index: more only where a million entries have one and the same time.
 pub const INDEX_QUERIES_MAX: usize = 1_024;
-/// Shards of the index: a thousand writes a second each.
-pub const INDEX_SHARDS_MAX: u32 = 64;
-/// Bytes of the prefix of a policy that shares its table.
-pub const TABLE_PREFIX_BYTES_MAX: usize = 64;
 /// How much longer than it is needed a tombstone is kept, before the service deletes it by itself.
 pub const TOMBSTONE_SPARE: SpanMs = SpanMs::days(1);
 /// How old the service's own counts of items may be: it brings them up to date about every six hours.

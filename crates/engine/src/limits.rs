@@ -57,3 +57,7 @@ pub const HISTORY_JOURNAL_LINES: usize = 200;
 pub const LATE_CLEANS: u64 = 3;
 /// How long an event may wait before `status --check` complains.
 pub const EVENT_WAIT_MAX: SpanMs = SpanMs::minutes(15);
+/// Shards of the index of a catalog in DynamoDB: a thousand writes a second each.
+pub const INDEX_SHARDS_MAX: u32 = 64;
+/// Bytes of the prefix of a policy that shares its table.
+pub const TABLE_PREFIX_BYTES_MAX: usize = 64;

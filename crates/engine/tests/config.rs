@@ -2,11 +2,15 @@
 //! back to itself.
 
 use engine::config::schedule::Schedule;
-use engine::config::{Config, Destination, Endpoint, PolicyConfig, Source, Terms};
+use engine::config::{
+    CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, PolicyConfig, Remote, ServiceConfig,
+    Source, TablePlace, Terms,
+};
 use engine::policy::Mode;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::ids::PolicyName;
 use lifecycle::keep::Keep;
+use lifecycle::order::Basis;
 use lifecycle::time::SpanMs;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 use std::path::{Path, PathBuf};
@@ -201,15 +205,59 @@ fn a_policy(place: usize) -> impl Strategy<Value = PolicyConfig> {
         let mirrored = Terms { breaker: terms.breaker, keep: Keep::last(1), grace: SpanMs::ZERO, ..Terms::default() };
         PolicyConfig {
             name: PolicyName(format!("p{place}")),
-            source: Source { bucket: format!("source-{place}"), prefix },
+            source: Source { host: Host::Local, bucket: format!("source-{place}"), prefix },
             destination: match folder {
                 true => Destination::Folder(PathBuf::from(format!("/mnt/disk \"{place}\""))),
                 false => Destination::Bucket(format!("copies-{place}")),
             },
+            catalog: CatalogPlace::Local,
+            events: None,
+            order: Basis::Sequencer,
             mode: if mirror { Mode::Mirror } else { Mode::Copies },
             terms: if mirror { mirrored } else { terms },
         }
     })
+}
+
+fn a_service() -> impl Strategy<Value = ServiceConfig> {
+    let word = || prop::option::of("[a-z:/-]{1,20}");
+    (prop::option::of(1..u16::MAX), word(), word(), any::<bool>()).prop_map(|(port, profile, role, path_style)| {
+        ServiceConfig {
+            name: "store".to_owned(),
+            endpoint: port.map(|port| format!("http://127.0.0.1:{port}")),
+            region: Some("eu-west-1".to_owned()),
+            profile,
+            role,
+            path_style,
+        }
+    })
+}
+
+fn a_remote_policy() -> impl Strategy<Value = PolicyConfig> {
+    let remote = |name: &'static str| {
+        any::<bool>()
+            .prop_map(move |named| Remote { service: named.then(|| "store".to_owned()), name: name.to_owned() })
+    };
+    let table = (remote("rows"), any::<bool>(), 1..=64_u32).prop_map(|(table, shared, index_shards)| {
+        let prefix = shared.then(|| "p3".to_owned());
+        CatalogPlace::Table(TablePlace { table, prefix, index_shards })
+    });
+    let events = (remote("events"), any::<bool>()).prop_map(|(queue, bridge)| EventsPlace {
+        queue,
+        channel: if bridge { EventChannel::EventBridge } else { EventChannel::Notification },
+    });
+    let catalog = prop_oneof![Just(CatalogPlace::Local), table];
+    (some_terms(), remote("bucket"), remote("bucket-copies"), catalog, prop::option::of(events), any::<bool>())
+        .prop_map(|(terms, source, destination, catalog, events, by_time)| PolicyConfig {
+            name: PolicyName("p3".to_owned()),
+            source: Source { host: Host::Service(source.service), bucket: source.name, prefix: "a/".to_owned() },
+            destination: Destination::S3(destination),
+            catalog,
+            events,
+            order: if by_time { Basis::Time } else { Basis::Sequencer },
+            mode: Mode::Copies,
+            terms,
+        })
 }
 
 proptest! {
@@ -217,13 +265,16 @@ proptest! {
     fn the_effective_configuration_reads_back_to_itself(
         first in a_policy(1),
         second in a_policy(2),
+        third in a_remote_policy(),
+        service in a_service(),
         default_policy in prop::option::of(some_terms()),
         port in any::<u16>(),
     ) {
         let config = Config {
             data_dir: PathBuf::from("/var/lib/after \"image\""),
             endpoint: Endpoint { listen: ([0, 0, 0, 0], port).into(), allow_remote: true },
-            policies: vec![first, second],
+            services: vec![service],
+            policies: vec![first, second, third],
             default_policy,
         };
         let text = config.to_toml();

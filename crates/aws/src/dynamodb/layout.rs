@@ -5,7 +5,7 @@
 //! which stands before every partition key *and* every status: `<prefix>:<original key>`, `<prefix>:disowned#3`. So neither
 //! the keys nor the index of one policy hold anything of another's. Pure.
 
-use crate::limits::{INDEX_SHARDS_MAX, TABLE_PREFIX_BYTES_MAX};
+use engine::limits::{INDEX_SHARDS_MAX, TABLE_PREFIX_BYTES_MAX};
 use engine::ports::catalog::Indexed;
 use lifecycle::ids::{CopyKey, ObjectKey};
 

@@ -1,14 +1,15 @@
 //! The configuration in force, written so that a person can read it and [`super::Config::parse`] reads it back.
 
 use super::span::format_span;
-use super::{Config, PolicyConfig, Terms};
+use super::{CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, Terms};
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::keep::Keep;
+use lifecycle::order::Basis;
 use toml::Value;
 
 pub(super) fn to_toml(config: &Config) -> String {
-    let Config { data_dir, endpoint, policies, default_policy } = config;
+    let Config { data_dir, endpoint, services, policies, default_policy } = config;
     let mut lines = vec![format!("data_dir = {}", text(&data_dir.to_string_lossy()))];
     if default_policy.is_none() {
         lines.push("default_policy = \"off\"".to_owned());
@@ -20,6 +21,10 @@ pub(super) fn to_toml(config: &Config) -> String {
         lines.push("\n[default_policy]".to_owned());
         lines.extend(of_terms(terms));
     }
+    for service in services {
+        lines.push("\n[[service]]".to_owned());
+        lines.extend(of_service(service));
+    }
     for policy in policies {
         lines.push("\n[[policy]]".to_owned());
         lines.extend(of_policy(policy));
@@ -27,13 +32,37 @@ pub(super) fn to_toml(config: &Config) -> String {
     lines.join("\n") + "\n"
 }
 
+fn of_service(service: &ServiceConfig) -> Vec<String> {
+    let ServiceConfig { name, endpoint, region, profile, role, path_style } = service;
+    let words = [("endpoint", endpoint), ("region", region), ("profile", profile), ("role", role)];
+    let mut lines = vec![format!("name = {}", text(name))];
+    lines.extend(words.into_iter().filter_map(|(key, word)| Some(format!("{key} = {}", text(word.as_ref()?)))));
+    lines.push(format!("path_style = {path_style}"));
+    lines
+}
+
 fn of_policy(policy: &PolicyConfig) -> Vec<String> {
-    let PolicyConfig { name, source, destination, mode, terms } = policy;
+    let PolicyConfig { name, source, destination, catalog, events, order, mode, terms } = policy;
     let mut lines = vec![
         format!("name = {}", text(name.as_str())),
         format!("source = {}", text(&source.to_string())),
         format!("destination = {}", text(&destination.to_string())),
     ];
+    match catalog {
+        CatalogPlace::Table(table) => {
+            lines.push(format!("catalog = {}", text(&table.to_string())));
+            lines.push(format!("index_shards = {}", table.index_shards));
+        }
+        CatalogPlace::Local if policy.is_remote() => lines.push("catalog = \"local\"".to_owned()),
+        CatalogPlace::Local => {}
+    }
+    if let Some(events) = events {
+        lines.push(format!("events = {}", text(&format!("sqs://{}", events.queue))));
+        lines.push(format!("channel = \"{}\"", events.channel.word()));
+    }
+    if source.host != Host::Local {
+        lines.push(format!("order = \"{}\"", order_word(*order)));
+    }
     match mode {
         Mode::Copies => {
             lines.push("mode = \"copies\"".to_owned());
@@ -85,6 +114,13 @@ fn of_breaker(breaker: Option<&BreakerRule>) -> String {
             format_span(*window),
             Value::Float(*share)
         ),
+    }
+}
+
+fn order_word(order: Basis) -> &'static str {
+    match order {
+        Basis::Sequencer => "sequencer",
+        Basis::Time => "time",
     }
 }
 

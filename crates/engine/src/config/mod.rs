@@ -1,18 +1,22 @@
 //! The configuration: a file is read as it is written (`raw`), judged in one place (`validate`), and from then on it is a
 //! [`Config`], which cannot hold an impossible combination. Every refusal names the line and the fix.
 //!
-//! There are no secrets in it: the endpoint's credentials are generated and live in the data folder. Laws: I4 (a rule
+//! There are no secrets in it: the endpoint's credentials are generated and live in the data folder, those of services come
+//! from where every AWS tool looks. Laws: I4 (a rule
 //! that keeps nothing is refused), and the ground for I5 and I13 (sources and destinations never overlap).
 
 mod effective;
 mod location;
 mod raw;
+mod remote;
 pub mod schedule;
+mod services;
 pub mod span;
 mod validate;
 mod warnings;
 
-pub use location::{Destination, Source, check_bucket_name};
+pub use location::{Destination, Host, Source, check_bucket_name};
+pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
 
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
@@ -45,6 +49,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The S3 endpoint.
     pub endpoint: Endpoint,
+    /// Services that policies name; names are unique.
+    pub services: Vec<ServiceConfig>,
     /// The policies, in the order of the file. Names and destinations are unique; no destination is a source.
     pub policies: Vec<PolicyConfig>,
     /// What buckets get that clients make and no policy names; `None`: switched off.
@@ -69,6 +75,13 @@ pub struct PolicyConfig {
     pub source: Source,
     /// Where to.
     pub destination: Destination,
+    /// Where its catalog is.
+    pub catalog: CatalogPlace,
+    /// Where the events of its source come from; `None`: a local bucket tells them itself, and changes of any other are
+    /// seen when everything is compared.
+    pub events: Option<EventsPlace>,
+    /// What orders the versions of a key: a local bucket always has sequencers.
+    pub order: Basis,
     /// Copies with a history, or a mirror.
     pub mode: Mode,
     /// How long what stays. A mirror uses the breaker only.
@@ -114,16 +127,12 @@ impl Config {
     /// The configuration of `serve` without a file: a short retention to try out.
     pub fn trial(data_dir: impl Into<PathBuf>) -> Config {
         let terms = Terms::trial();
-        let policy = PolicyConfig {
-            name: PolicyName::from(TRIAL_SOURCE),
-            source: Source { bucket: TRIAL_SOURCE.to_owned(), prefix: String::new() },
-            destination: Destination::Bucket(TRIAL_DESTINATION.to_owned()),
-            mode: Mode::Copies,
-            terms: terms.clone(),
-        };
+        let destination = Destination::Bucket(TRIAL_DESTINATION.to_owned());
+        let policy = PolicyConfig::of_bucket(TRIAL_SOURCE, destination, terms.clone());
         Config {
             data_dir: data_dir.into(),
             endpoint: Endpoint { listen: LISTEN, allow_remote: false },
+            services: Vec::new(),
             policies: vec![policy],
             default_policy: Some(terms),
         }
@@ -173,7 +182,7 @@ impl Config {
         let copies = format!("{bucket}{COPIES_SUFFIX}");
         let destination = Destination::Bucket(copies.clone());
         let own = Destination::Bucket(bucket.to_owned());
-        if self.policies.iter().any(|policy| policy.source.bucket == bucket || policy.destination == own) {
+        if self.policies.iter().any(|policy| policy.is_source(bucket) || policy.destination == own) {
             return Ok(None);
         }
         check_bucket_name(&copies).map_err(|_| {
@@ -182,18 +191,69 @@ impl Config {
         if self.policies.iter().any(|policy| policy.name.as_str() == bucket) {
             return Err(format!("a policy is called `{bucket}` and looks after another bucket: use another name"));
         }
-        let used =
-            self.policies.iter().any(|policy| policy.source.bucket == copies || policy.destination == destination);
+        let used = self.policies.iter().any(|policy| policy.is_source(&copies) || policy.destination == destination);
         if used || is_source(&copies) {
             return Err(format!("its copies would go to `{copies}`, which is in use already: use another name"));
         }
-        Ok(Some(PolicyConfig {
+        Ok(Some(PolicyConfig::of_bucket(bucket, destination, terms.clone())))
+    }
+}
+
+impl PolicyConfig {
+    /// Copies of a whole local bucket, called as the bucket is.
+    pub fn of_bucket(bucket: &str, destination: Destination, terms: Terms) -> PolicyConfig {
+        PolicyConfig {
             name: PolicyName::from(bucket),
-            source: Source { bucket: bucket.to_owned(), prefix: String::new() },
+            source: Source { host: Host::Local, bucket: bucket.to_owned(), prefix: String::new() },
             destination,
+            catalog: CatalogPlace::Local,
+            events: None,
+            order: Basis::Sequencer,
             mode: Mode::Copies,
-            terms: terms.clone(),
-        }))
+            terms,
+        }
+    }
+
+    /// Whether it copies from that local bucket.
+    pub fn is_source(&self, bucket: &str) -> bool {
+        self.source.host == Host::Local && self.source.bucket == bucket
+    }
+
+    /// The rules that the flows apply.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            basis: self.order,
+            keep: self.terms.keep,
+            protect_for: self.terms.protect_for,
+            grace: self.terms.grace,
+            breaker: self.terms.breaker,
+            guards: Guards::default(),
+        }
+    }
+
+    /// The services that it names; `None`: AWS, as the environment says.
+    pub fn services(&self) -> Vec<Option<&String>> {
+        let source = match &self.source.host {
+            Host::Local => None,
+            Host::Service(name) => Some(name.as_ref()),
+        };
+        let destination = match &self.destination {
+            Destination::S3(bucket) => Some(bucket.service.as_ref()),
+            Destination::Bucket(_) | Destination::Folder(_) => None,
+        };
+        let catalog = match &self.catalog {
+            CatalogPlace::Local => None,
+            CatalogPlace::Table(place) => Some(place.table.service.as_ref()),
+        };
+        let events = self.events.as_ref().map(|events| events.queue.service.as_ref());
+        [source, destination, catalog, events].into_iter().flatten().collect()
+    }
+
+    /// Whether anything of it is in a service rather than on this machine.
+    pub fn is_remote(&self) -> bool {
+        self.source.host != Host::Local
+            || matches!(self.destination, Destination::S3(_))
+            || self.catalog != CatalogPlace::Local
     }
 }
 
@@ -210,18 +270,6 @@ impl Terms {
     /// More than five removals in an hour that are more than a fifth of the keys: works for twenty objects, too.
     pub fn default_breaker() -> BreakerRule {
         BreakerRule { window: SpanMs::hours(1), deletes: 5, share: 0.2 }
-    }
-
-    /// The rules that the flows apply. A local bucket gives every version a sequencer.
-    pub fn rules(&self) -> Rules {
-        Rules {
-            basis: Basis::Sequencer,
-            keep: self.keep,
-            protect_for: self.protect_for,
-            grace: self.grace,
-            breaker: self.breaker,
-            guards: Guards::default(),
-        }
     }
 }
 

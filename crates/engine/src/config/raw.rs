@@ -15,6 +15,8 @@ pub(super) struct RawConfig {
     pub(super) s3_endpoint: Option<Spanned<RawEndpoint>>,
     pub(super) default_policy: Option<Spanned<OrOff<RawTerms>>>,
     #[serde(default)]
+    pub(super) service: Vec<Spanned<RawService>>,
+    #[serde(default)]
     pub(super) policy: Vec<Spanned<RawPolicy>>,
 }
 
@@ -27,10 +29,26 @@ pub(super) struct RawEndpoint {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawService {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) region: Option<String>,
+    pub(super) profile: Option<String>,
+    pub(super) role: Option<String>,
+    pub(super) path_style: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawPolicy {
     pub(super) name: Option<Spanned<String>>,
     pub(super) source: Option<Spanned<String>>,
     pub(super) destination: Option<Spanned<String>>,
+    pub(super) catalog: Option<Spanned<String>>,
+    pub(super) index_shards: Option<Spanned<i64>>,
+    pub(super) events: Option<Spanned<String>>,
+    pub(super) channel: Option<Spanned<String>>,
+    pub(super) order: Option<Spanned<String>>,
     pub(super) mode: Option<Spanned<String>>,
     pub(super) keep: Option<Spanned<RawKeep>>,
     pub(super) protect_for: Option<Spanned<RawSpan>>,

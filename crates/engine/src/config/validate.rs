@@ -5,8 +5,11 @@
 use super::location::{self, Wrong};
 use super::raw::{OrOff, RawBreaker, RawConfig, RawEndpoint, RawKeep, RawKeepRules, RawPolicy, RawSpan, RawTerms};
 use super::schedule::{self, Schedule};
+use super::services::same_bucket;
 use super::span::{self, format_span, parse_span};
-use super::{Config, ConfigError, DATA_DIR, Destination, Endpoint, LISTEN, PolicyConfig, Problem, Terms};
+use super::{
+    Config, ConfigError, DATA_DIR, Destination, Endpoint, LISTEN, PolicyConfig, Problem, ServiceConfig, Terms,
+};
 use crate::limits::TOMBSTONE_TTL;
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
@@ -49,32 +52,36 @@ fn read_error(message: &str) -> (String, String) {
         return (format!("unknown key `{unknown}`"), fix);
     }
     let fix = match message.contains("expected a sequence") {
-        true => "a policy's section begins with two brackets: `[[policy]]`",
+        true => "a policy's section begins with two brackets: `[[policy]]`; a service's, too: `[[service]]`",
         false => "`afterimage init` writes a commented example",
     };
     (message.to_owned(), fix.to_owned())
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
 
 /// A policy with the places where its parts stand.
-struct Placed {
-    policy: PolicyConfig,
-    name_at: Range<usize>,
-    destination_at: Range<usize>,
+pub(super) struct Placed {
+    pub(super) policy: PolicyConfig,
+    pub(super) name_at: Range<usize>,
+    pub(super) source_at: Range<usize>,
+    pub(super) destination_at: Range<usize>,
+    pub(super) catalog_at: Range<usize>,
+    pub(super) events_at: Range<usize>,
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, at: Option<Range<usize>>, what: impl Into<String>, fix: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: Option<Range<usize>>, what: impl Into<String>, fix: impl Into<String>) {
         let line = at.map(|span| 1 + self.text.as_bytes().iter().take(span.start).filter(|b| **b == b'\n').count());
         self.problems.push(Problem { line, what: what.into(), fix: fix.into() });
     }
 
     fn config(&mut self, raw: RawConfig, folder: &Path) -> Option<Config> {
-        let RawConfig { data_dir, s3_endpoint, default_policy, policy } = raw;
+        let RawConfig { data_dir, s3_endpoint, default_policy, service, policy } = raw;
+        let services = self.services(service);
         let data_dir = self.data_dir(data_dir, folder);
         let endpoint = self.endpoint(s3_endpoint.map(Spanned::into_inner).unwrap_or_default());
         let default_policy = match default_policy.map(parts) {
@@ -93,9 +100,18 @@ impl Check<'_> {
         let policies: Vec<Option<Placed>> = policy.into_iter().map(|raw| self.policy(raw)).collect();
         let known: Vec<&Placed> = policies.iter().flatten().collect();
         self.names(&known);
-        self.destinations(&known, data_dir.as_deref());
+        self.destinations(&known, data_dir.as_deref(), services.as_deref().unwrap_or_default());
+        if let Some(services) = &services {
+            self.shared(&known, services);
+        }
         let policies = policies.into_iter().map(|placed| placed.map(|placed| placed.policy)).collect::<Option<_>>()?;
-        Some(Config { data_dir: data_dir?, endpoint: endpoint?, policies, default_policy: default_policy? })
+        Some(Config {
+            data_dir: data_dir?,
+            endpoint: endpoint?,
+            services: services?,
+            policies,
+            default_policy: default_policy?,
+        })
     }
 
     fn data_dir(&mut self, raw: Option<Spanned<String>>, folder: &Path) -> Option<PathBuf> {
@@ -135,7 +151,22 @@ impl Check<'_> {
 
     fn policy(&mut self, raw: Spanned<RawPolicy>) -> Option<Placed> {
         let (section, raw) = parts(raw);
-        let RawPolicy { name, source, destination, mode, keep, protect_for, grace, clean, breaker } = raw;
+        let RawPolicy {
+            name,
+            source,
+            destination,
+            catalog,
+            index_shards,
+            events,
+            channel,
+            order,
+            mode,
+            keep,
+            protect_for,
+            grace,
+            clean,
+            breaker,
+        } = raw;
         let name = self.needed(&section, "name", "name = \"documents\"", name);
         let source = self.needed(&section, "source", "source = \"local://documents\"", source);
         let destination =
@@ -158,12 +189,19 @@ impl Check<'_> {
             Some(Mode::Copies) | None => self.terms(RawTerms { keep, protect_for, grace, clean, breaker }),
         };
         let name = name.and_then(|(at, text)| Some((at.clone(), self.name(at, text)?)));
-        let source = source.and_then(|(at, text)| self.location(at, location::parse_source(&text)));
+        let source =
+            source.and_then(|(at, text)| Some((at.clone(), self.location(at, location::parse_source(&text))?)));
         let destination = destination
             .and_then(|(at, text)| Some((at.clone(), self.location(at, location::parse_destination(&text))?)));
+        let catalog_at = catalog.as_ref().map_or(section.clone(), Spanned::span);
+        let catalog = self.catalog(catalog, index_shards);
+        let events_at = events.as_ref().map_or(section, Spanned::span);
+        let events = self.events(source.as_ref().map(|(_, source)| source), events, channel, order);
         let ((name_at, name), (destination_at, destination)) = (name?, destination?);
-        let policy = PolicyConfig { name, source: source?, destination, mode: mode?, terms: terms? };
-        Some(Placed { policy, name_at, destination_at })
+        let ((source_at, source), (events, order)) = (source?, events?);
+        let policy =
+            PolicyConfig { name, source, destination, catalog: catalog?, events, order, mode: mode?, terms: terms? };
+        Some(Placed { policy, name_at, source_at, destination_at, catalog_at, events_at })
     }
 
     fn needed<T>(
@@ -205,7 +243,7 @@ impl Check<'_> {
         }
     }
 
-    fn location<T>(&mut self, at: Range<usize>, read: Result<T, Wrong>) -> Option<T> {
+    pub(super) fn location<T>(&mut self, at: Range<usize>, read: Result<T, Wrong>) -> Option<T> {
         read.map_err(|(what, fix)| self.wrong(Some(at), what, fix)).ok()
     }
 
@@ -341,13 +379,15 @@ impl Check<'_> {
         }
     }
 
-    fn destinations(&mut self, policies: &[&Placed], data_dir: Option<&Path>) {
+    fn destinations(&mut self, policies: &[&Placed], data_dir: Option<&Path>, services: &[ServiceConfig]) {
         let data_dir = data_dir.and_then(|path| std::path::absolute(path).ok());
         for (place, placed) in policies.iter().enumerate() {
             let PolicyConfig { name, source, destination, .. } = &placed.policy;
             let at = Some(placed.destination_at.clone());
             let own = "every policy needs a destination of its own";
-            if let Some(earlier) = policies[..place].iter().find(|p| overlap(&p.policy.destination, destination)) {
+            if let Some(earlier) =
+                policies[..place].iter().find(|p| overlap(&p.policy.destination, destination, services))
+            {
                 let (other, theirs) = (&earlier.policy.name, &earlier.policy.destination);
                 self.wrong(
                     at.clone(),
@@ -356,12 +396,13 @@ impl Check<'_> {
                 );
             }
             match destination {
-                Destination::Bucket(bucket) if *bucket == source.bucket => {
+                Destination::S3(bucket) => self.remote_destination(placed, bucket, policies, services),
+                Destination::Bucket(bucket) if placed.policy.is_source(bucket) => {
                     let what = format!("policy `{name}` copies {source} into itself: every copy would make another");
                     self.wrong(at, what, format!("write another bucket: \"local://{bucket}-copies\""));
                 }
                 Destination::Bucket(bucket) => {
-                    if let Some(other) = policies.iter().find(|other| other.policy.source.bucket == *bucket) {
+                    if let Some(other) = policies.iter().find(|other| other.policy.is_source(bucket)) {
                         let what = format!("{destination} is the source of policy `{}`", other.policy.name);
                         self.wrong(at, what, format!("{own}, which no client writes"));
                     }
@@ -384,8 +425,9 @@ impl Terms {
     }
 }
 
-fn overlap(a: &Destination, b: &Destination) -> bool {
+fn overlap(a: &Destination, b: &Destination, services: &[ServiceConfig]) -> bool {
     match (a, b) {
+        (Destination::S3(a), Destination::S3(b)) => same_bucket(services, a, b),
         (Destination::Folder(a), Destination::Folder(b)) => nested(a, b),
         _ => a == b,
     }
@@ -395,6 +437,6 @@ fn nested(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
-fn parts<T>(spanned: Spanned<T>) -> (Range<usize>, T) {
+pub(super) fn parts<T>(spanned: Spanned<T>) -> (Range<usize>, T) {
     (spanned.span(), spanned.into_inner())
 }

@@ -1,6 +1,6 @@
 //! What `config check` warns of: allowed, and probably not meant.
 
-use super::{Config, Terms};
+use super::{Config, Host, Terms};
 use crate::policy::Mode;
 use lifecycle::keep::Keep;
 use lifecycle::time::SpanMs;
@@ -18,7 +18,19 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     if config.policies.is_empty() && config.default_policy.is_none() {
         warnings.push("there is no policy and the default policy is off: nothing is protected".to_owned());
     }
+    for service in &config.services {
+        let name = Some(&service.name);
+        if !config.policies.iter().any(|policy| policy.services().contains(&name)) {
+            warnings.push(format!("service `{}` is named by no policy", service.name));
+        }
+    }
     for policy in &config.policies {
+        if policy.source.host != Host::Local && policy.events.is_none() {
+            warnings.push(format!(
+                "policy `{}`: without `events` a change of {} is seen when everything is compared, once a day",
+                policy.name, policy.source
+            ));
+        }
         of_terms(&format!("policy `{}`", policy.name), policy.mode, &policy.terms, &mut warnings);
     }
     if let Some(terms) = &config.default_policy {
