@@ -7,13 +7,19 @@ use anyhow::{Context, Result};
 
 const REQUIREMENTS: &str = "tests/aws/requirements.txt";
 
-/// Sets the environment up if its requirements have changed, and runs all tests of the crate, those that need it included.
+/// Sets the environment up if its requirements have changed, and runs the tests that need it. Built as the step `tests`
+/// builds them: with the features of one package alone the SDK would be compiled once more.
 pub(crate) fn test() -> Result<Outcome> {
     let python = environment("venv-aws", REQUIREMENTS)?;
     let emulator = python.parent().context("the environment's folder")?.join("ministack");
-    let tests = match Sh::new("cargo nextest --version").works() {
-        true => Sh::new("cargo nextest run -p afterimage-aws --run-ignored all"),
-        false => Sh::new("cargo test -p afterimage-aws --lib --tests -- --include-ignored"),
-    };
+    if !Sh::new("cargo nextest --version").works() {
+        let adapters =
+            Sh::new("cargo test -p afterimage-aws --tests -- --ignored").env("AFTERIMAGE_EMULATOR", &emulator);
+        adapters.run()?;
+        let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services::");
+        return binary.env("AFTERIMAGE_EMULATOR", emulator).run();
+    }
+    let tests =
+        Sh::new("cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^services::/)");
     tests.env("AFTERIMAGE_EMULATOR", emulator).run()
 }

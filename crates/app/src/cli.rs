@@ -2,6 +2,7 @@
 
 use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which};
 use crate::exit::Failure;
+use crate::remote::MissingTable;
 use crate::when::moment;
 use crate::wiring::Claim;
 use clap::{Args, Parser, Subcommand};
@@ -46,9 +47,13 @@ pub(crate) enum Verb {
         /// Listen on this address; port 0 takes any free port
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
-        /// Take destination folders over from another data folder, which is lost or will never be served again
+        /// Take destination folders over from another data folder, which is lost or will never be served again; let mirrors
+        /// delete what others left in buckets of services
         #[arg(long)]
         take_over: bool,
+        /// Make the DynamoDB tables that policies name and that are not there
+        #[arg(long)]
+        make_tables: bool,
     },
     /// Write a commented configuration with values to trust
     Init {
@@ -228,6 +233,8 @@ pub(crate) enum Task {
         listen: Option<SocketAddr>,
         /// Whose destination folders may be.
         claim: Claim,
+        /// What to do about tables that are not there.
+        missing_table: MissingTable,
     },
     /// `init`.
     Init {
@@ -249,9 +256,10 @@ impl Verb {
     /// Reads times and places; relative ones count from `now` and the working folder.
     pub(crate) fn task(self, now: UnixMs, working_folder: &Path) -> Result<Task, Failure> {
         let command = match self {
-            Verb::Serve { listen, take_over } => {
+            Verb::Serve { listen, take_over, make_tables } => {
                 let claim = if take_over { Claim::TakeOver } else { Claim::Own };
-                return Ok(Task::Serve { listen, claim });
+                let missing_table = if make_tables { MissingTable::Make } else { MissingTable::Refuse };
+                return Ok(Task::Serve { listen, claim, missing_table });
             }
             Verb::Init { file } => return Ok(Task::Init { file }),
             Verb::Config(ConfigVerb::Check) => return Ok(Task::ConfigCheck),

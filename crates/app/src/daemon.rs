@@ -11,16 +11,17 @@ use crate::exit::Failure;
 use crate::folder::{Folder, IfMissing, is_data_folder};
 use crate::hooks::Hooks;
 use crate::instance::Instance;
+use crate::intake;
 use crate::limits::STOP_WAIT;
 use crate::output::{Style, exports};
 use crate::place::{Chosen, remember};
+use crate::remote::MissingTable;
 use crate::schedule;
 use crate::signals::Signals;
 use crate::wiring::{self, Claim};
 use anyhow::Context;
 use engine::config::{Config, TRIAL_SOURCE};
 use engine::driver::Driver;
-use engine::report::chain;
 use local::clock::SystemClock;
 use local::credentials::Credentials;
 use local::endpoint::{Endpoint, REGION, serve_endpoint};
@@ -37,6 +38,7 @@ pub(crate) async fn serve(
     chosen: Chosen,
     listen: Option<SocketAddr>,
     claim: Claim,
+    missing_table: MissingTable,
     place: &Place,
     style: Style,
 ) -> Result<bool, Failure> {
@@ -50,7 +52,7 @@ pub(crate) async fn serve(
     if let Some(file) = &file {
         remember(folder.path(), file)?;
     }
-    let instance = wiring::open(folder, config, claim, Arc::new(SystemClock)).await?;
+    let instance = wiring::open(folder, config, claim, missing_table, Arc::new(SystemClock)).await?;
     let address = listener.local_addr().context("cannot read the endpoint's own address")?;
     instance.endpoint.set(format!("http://{address}")).expect("set once, here");
     let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;
@@ -67,6 +69,9 @@ pub(crate) async fn serve(
     };
     let serving = tokio::spawn(serve_endpoint(listener, endpoint, cancel.clone()));
     let mut driving = tokio::spawn(drive(instance.clone(), driven.clone()));
+    for intake in instance.all_intakes() {
+        tasks.spawn(intake::drive(instance.clone(), intake, driven.clone()));
+    }
     tasks.spawn(server::serve(control, runner(&instance), instance.clock.clone(), cancel.clone()));
     for policy in instance.policies.all() {
         schedule::start(&instance, policy.name.as_str(), &tasks, &cancel);
@@ -125,10 +130,11 @@ fn runner(instance: &Arc<Instance>) -> Runner {
 impl Instance {
     /// Says what is left, then closes everything.
     async fn close_saying_what_is_left(&self) {
-        match self.queue.backlog().await {
-            Ok(backlog) if backlog.waiting == 0 => eprintln!("stopped: nothing is left to do"),
-            Ok(backlog) => eprintln!("stopped: {} events are left for the next start", backlog.waiting),
-            Err(error) => eprintln!("stopped: what is left is not known: {}", chain(&error)),
+        let (backlog, unknown) = self.backlog().await;
+        match (backlog.waiting, unknown.is_empty()) {
+            (0, true) => eprintln!("stopped: nothing is left to do"),
+            (_, true) => eprintln!("stopped: {} events are left for the next start", backlog.waiting),
+            (_, false) => eprintln!("stopped: {}", unknown.join("; ")),
         }
         self.close().await;
     }

@@ -37,7 +37,7 @@ impl EndpointHooks for Hooks {
     }
 
     async fn keep_bucket(&self, bucket: &BucketName) -> PortResult<Option<String>> {
-        if self.instance.config.policies.iter().any(|policy| policy.source.bucket == bucket.as_str()) {
+        if self.instance.config.policies.iter().any(|policy| policy.is_source(bucket.as_str())) {
             return Ok(Some("the configuration names it".to_owned()));
         }
         Ok(match self.instance.store.spool().waits_for(bucket.as_str()).await? {

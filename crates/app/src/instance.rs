@@ -4,6 +4,9 @@
 
 use crate::exit::Failure;
 use crate::folder::Folder;
+use crate::home::{Home, Kept};
+use crate::intake::Intake;
+use crate::remote::Services;
 use engine::config::{Config, PolicyConfig};
 use engine::driver::Policies;
 use engine::policy::Policy;
@@ -15,8 +18,7 @@ use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use local::credentials::Keyring;
 use local::journal::FileJournal;
-use local::sqlite::catalog::SqliteCatalog;
-use local::store::{BucketName, Store};
+use local::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
@@ -45,7 +47,11 @@ pub(crate) struct Instance {
     pub(crate) scheduled: Mutex<BTreeSet<String>>,
     /// The bucket store.
     pub(crate) store: Arc<Store>,
-    /// The queue of events.
+    /// The services that policies name.
+    pub(crate) services: Services,
+    /// The queues of services, by their names in the configuration.
+    pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
+    /// The queue of the events of buckets here.
     pub(crate) queue: Arc<dyn EventQueue>,
     /// Events given up.
     pub(crate) letters: Arc<dyn DeadLetters>,
@@ -68,10 +74,12 @@ pub(crate) struct Setting {
     pub(crate) config: PolicyConfig,
     /// Made for a bucket that a client created.
     pub(crate) by_default: bool,
-    /// The bucket of its destination.
-    pub(crate) destination: BucketName,
+    /// Its source.
+    pub(crate) source: Home,
+    /// Its destination.
+    pub(crate) destination: Home,
     /// Its catalog.
-    pub(crate) catalog: Arc<SqliteCatalog>,
+    pub(crate) catalog: Kept,
     /// When its catalog was last saved into the destination.
     pub(crate) snapshot_at: Option<UnixMs>,
 }
@@ -169,6 +177,7 @@ pub(crate) fn object_key(text: &str) -> Result<ObjectKey, Failure> {
 pub(crate) mod tests {
     use super::Instance;
     use crate::folder::{Folder, IfMissing};
+    use crate::remote::MissingTable;
     use crate::wiring;
     use engine::config::Config;
     use engine::ports::clock::Clock;
@@ -179,7 +188,8 @@ pub(crate) mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("data");
         let folder = Folder::open(&path, IfMissing::Create).unwrap();
-        let instance = wiring::open(folder, Config::trial(path), wiring::Claim::Own, clock).await.unwrap();
+        let config = Config::trial(path);
+        let instance = wiring::open(folder, config, wiring::Claim::Own, MissingTable::Refuse, clock).await.unwrap();
         instance.endpoint.set("http://127.0.0.1:9000".to_owned()).unwrap();
         (root, instance)
     }

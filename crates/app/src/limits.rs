@@ -23,11 +23,13 @@ pub(crate) const RECONCILE_EVERY: SpanMs = SpanMs::days(1);
 pub(crate) const RECONCILE_AGAIN: SpanMs = SpanMs::minutes(10);
 /// How far a policy's last comparison may lie back before `status --check` complains.
 pub(crate) const RECONCILE_AGE_MAX: SpanMs = SpanMs::days(3);
-/// Keys read from a catalog at once by `ls`.
-pub(crate) const LS_PAGE: usize = 500;
 /// Dead letters that `dlq list` names.
 pub(crate) const DEAD_LETTERS_LISTED: usize = 1_000;
 /// Rounds of a `dlq … --all`, of [`DEAD_LETTERS_LISTED`] letters each.
 pub(crate) const DEAD_LETTER_ROUNDS: usize = 10_000;
 /// How often a waiting schedule looks at the clock, which a person may set.
 pub(crate) const CLOCK_LOOK_EVERY: SpanMs = SpanMs::seconds(30);
+/// How long a queue of a service that cannot be read at all is left alone.
+pub(crate) const INTAKE_AGAIN: SpanMs = SpanMs::minutes(1);
+/// Objects of a mirror's destination that are looked at before the first comparison: whether Afterimage made them.
+pub(crate) const MIRROR_SAMPLE: usize = 10;

@@ -13,11 +13,14 @@ mod execute;
 mod exit;
 mod feed;
 mod folder;
+mod home;
 mod hooks;
 mod instance;
+mod intake;
 mod limits;
 mod output;
 mod place;
+mod remote;
 mod schedule;
 mod signals;
 mod snapshot;
@@ -35,6 +38,7 @@ use folder::{Folder, IfMissing};
 use local::clock::SystemClock;
 use output::Style;
 use place::Chosen;
+use remote::MissingTable;
 use signals::Signals;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -56,9 +60,16 @@ fn run(cli: Cli) -> Result<bool, Failure> {
     match task {
         Task::Init { file } => commands::init::init(&file, style),
         Task::ConfigCheck => Ok(commands::config_check::config_check(&place::choose(&cli.place)?.config, style)),
-        Task::Serve { listen, claim } => {
+        Task::Serve { listen, claim, missing_table } => {
             log_to_stderr("info");
-            runtime()?.block_on(daemon::serve(place::choose(&cli.place)?, listen, claim, &cli.place, style))
+            runtime()?.block_on(daemon::serve(
+                place::choose(&cli.place)?,
+                listen,
+                claim,
+                missing_table,
+                &cli.place,
+                style,
+            ))
         }
         Task::Rebuild { policy } => {
             log_to_stderr("warn");
@@ -124,7 +135,7 @@ async fn ask_daemon(daemon: UnixStream, command: Command, style: Style) -> Resul
 async fn run_here(folder: Folder, chosen: Chosen, command: Command, style: Style) -> Result<bool, Failure> {
     let (feed, frames) = feed();
     let cancel = cancel_on_signal()?;
-    let instance = wiring::open(folder, chosen.config, Claim::Own, Arc::new(SystemClock)).await?;
+    let instance = wiring::open(folder, chosen.config, Claim::Own, MissingTable::Refuse, Arc::new(SystemClock)).await?;
     let work = async {
         execute::execute(&instance, command, &who::this_user(), &feed, &cancel).await;
         drop(feed);

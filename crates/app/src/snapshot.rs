@@ -5,6 +5,7 @@
 //! grown are copied again; a copy cut short by a crash is longer at the next hour.
 
 use crate::exit::Failure;
+use crate::home::Kept;
 use crate::instance::Instance;
 use crate::limits::SNAPSHOT_EVERY;
 use anyhow::Context;
@@ -20,7 +21,11 @@ const SLOTS: [&str; 2] = ["catalog-a.sqlite", "catalog-b.sqlite"];
 /// Saves the catalog if the last snapshot is as old as that.
 pub(crate) async fn save_if_old(instance: &Instance, policy: &Policy) -> Result<(), Failure> {
     let Some(setting) = instance.setting(policy) else { return Ok(()) };
-    let destination = instance.store.bucket(setting.destination.as_str())?;
+    // A table needs none; and where the destination is in a service, the catalog is made again from its listing.
+    let (Some(destination), Kept::File(catalog)) = (setting.destination.here(), &setting.catalog) else {
+        return Ok(());
+    };
+    let destination = instance.store.bucket(destination.as_str())?;
     let own = destination.info().root.join(".afterimage");
     let (older, newest) = slots(&own)?;
     if let Some(saved_at) = newest {
@@ -29,7 +34,7 @@ pub(crate) async fn save_if_old(instance: &Instance, policy: &Policy) -> Result<
             return Ok(());
         }
     }
-    setting.catalog.snapshot_to(&older).await?;
+    catalog.snapshot_to(&older).await?;
     let (from, to) = (instance.folder.path().join("journal"), own.join("journal"));
     tokio::task::spawn_blocking(move || copy_grown(&from, &to)).await??;
     instance.saved(policy, instance.now());

@@ -3,14 +3,19 @@
 
 use crate::exit::Failure;
 use crate::folder::Folder;
+use crate::home::{Home, Kept};
 use crate::instance::{Instance, Setting, UNPOISONED};
+use crate::intake::Intake;
+use crate::limits::MIRROR_SAMPLE;
+use crate::remote::{MissingTable, Services};
 use anyhow::Context;
-use engine::config::{COPIES_SUFFIX, Config, Destination, PolicyConfig};
+use engine::config::{COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
 use engine::driver::Policies;
 use engine::error::ErrorKind as PortErrorKind;
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
+use engine::ports::objects::META_SOURCE;
 use engine::steps::purge::Purger;
 use engine::wrap::retry::Retries;
 use local::clock::SystemNonces;
@@ -34,11 +39,21 @@ pub(crate) enum Claim {
     TakeOver,
 }
 
+/// Why a policy is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The configuration names it.
+    ByName(Claim),
+    /// A client made a bucket that no policy names.
+    ByDefault,
+}
+
 /// Opens everything. Buckets that policies name are made if they are not there.
 pub(crate) async fn open(
     folder: Folder,
     config: Config,
     claim: Claim,
+    missing_table: MissingTable,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Instance>, Failure> {
     let data = folder.path().to_owned();
@@ -50,6 +65,8 @@ pub(crate) async fn open(
     let spool = store.spool().clone();
     let instance = Arc::new(Instance {
         started_at: clock.now(),
+        services: Services::new(config.services.clone(), missing_table),
+        intakes: RwLock::new(BTreeMap::new()),
         config,
         metrics: Arc::new(Counters::default()),
         policies: Policies::default(),
@@ -71,12 +88,12 @@ pub(crate) async fn open(
         claim_folder(&instance.store, &policy, claim)
             .await
             .map_err(|failure| failure.while_doing(format!("cannot set up the policy {}", policy.name)))?;
-        add(&instance, policy, false).await?;
+        add(&instance, policy, Asked::ByName(claim)).await?;
     }
     for bucket in buckets_by_default(&instance) {
         // Not a bucket that a client made, or one whose copies would collide: `status` shows it without a policy.
         match default_policy(&instance, &bucket) {
-            Ok(Some(policy)) => add(&instance, policy, true).await?,
+            Ok(Some(policy)) => add(&instance, policy, Asked::ByDefault).await?,
             Ok(None) => {}
             Err(why) => tracing::warn!(%bucket, "not protected: {why}"),
         }
@@ -135,7 +152,7 @@ fn buckets_by_default(instance: &Instance) -> Vec<BucketName> {
 pub(crate) async fn protect(instance: &Arc<Instance>, bucket: &BucketName) -> Result<Option<String>, Failure> {
     let Some(policy) = default_policy(instance, bucket).map_err(Failure::failed)? else { return Ok(None) };
     let name = policy.name.to_string();
-    add(instance, policy, true).await?;
+    add(instance, policy, Asked::ByDefault).await?;
     Ok(Some(name))
 }
 
@@ -144,51 +161,118 @@ fn default_policy(instance: &Instance, bucket: &BucketName) -> Result<Option<Pol
     instance.config.policy_for_new_bucket(bucket.as_str(), is_source)
 }
 
-async fn add(instance: &Arc<Instance>, config: PolicyConfig, by_default: bool) -> Result<(), Failure> {
-    let _alone = instance.adding.lock().await;
+async fn add(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked) -> Result<(), Failure> {
     let name = config.name.clone();
-    let cannot = |failure: Failure| failure.while_doing(format!("cannot set up the policy {name}"));
-    let source = BucketName::new(config.source.bucket.clone())?;
-    if !by_default {
-        make(&instance.store, source.clone(), Role::Source, None).await.map_err(cannot)?;
-    }
-    let (destination, root) = match &config.destination {
-        Destination::Bucket(bucket) => (BucketName::new(bucket.clone())?, None),
-        Destination::Folder(folder) => (folder_bucket(folder)?, Some(folder.clone())),
-    };
-    make(&instance.store, destination.clone(), Role::Destination, root).await.map_err(cannot)?;
-    let catalog = match instance.setting_named(name.as_str()) {
+    let added = add_alone(instance, config, asked).await;
+    added.map_err(|failure| failure.while_doing(format!("cannot set up the policy {name}")))
+}
+
+async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked) -> Result<(), Failure> {
+    let _alone = instance.adding.lock().await;
+    let source = source_of(instance, &config, asked).await?;
+    let destination = destination_of(instance, &config).await?;
+    let catalog = match instance.setting_named(config.name.as_str()) {
         // The bucket was deleted and made again: one file is opened once.
         Some(setting) => setting.catalog,
-        None => catalog(instance.folder.path(), &config).await.map_err(cannot)?,
+        None => catalog_of(instance, &config).await?,
     };
     let store = &instance.store;
     let retries = Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone());
     let policy = Policy {
         name: config.name.clone(),
         mode: config.mode,
-        rules: config.terms.rules(),
-        source_bucket: config.source.bucket.clone(),
+        rules: config.rules(),
+        source_bucket: config.source.in_events(),
         source_prefix: config.source.prefix.clone(),
-        source: retries.read(store.reader(&source)?),
-        destination: retries.read(store.reader(&destination)?),
-        copier: retries.copy(store.copier(&source, &destination)?),
-        recopier: retries.copy(store.copier(&destination, &destination)?),
-        purger: Purger::new(retries.purge(store.purger(&destination)?)),
-        catalog: retries.catalog(catalog.clone()),
-        keys: Some(retries.keys(catalog.clone())),
+        source: source.reader(store, &retries)?,
+        destination: destination.reader(store, &retries)?,
+        copier: destination.copier(&source, store, &retries)?,
+        recopier: destination.copier(&destination, store, &retries)?,
+        purger: Purger::new(destination.purger(store, &retries)?),
+        catalog: catalog.catalog(&retries),
+        keys: catalog.keys(&retries),
         scratch: instance.folder.path().to_owned(),
         journal: instance.journal.clone(),
         clock: instance.clock.clone(),
         nonces: instance.nonces.clone(),
         metrics: instance.metrics.clone(),
     };
-    instance
-        .settings
-        .write()
-        .expect(UNPOISONED)
-        .insert(config.name.to_string(), Setting { config, by_default, destination, catalog, snapshot_at: None });
+    if asked == Asked::ByName(Claim::Own) && destination.here().is_none() {
+        refuse_to_empty(&policy).await?;
+    }
+    take_in(instance, &config, &policy).await?;
+    let by_default = asked == Asked::ByDefault;
+    instance.settings.write().expect(UNPOISONED).insert(
+        config.name.to_string(),
+        Setting { config, by_default, source, destination, catalog, snapshot_at: None },
+    );
     instance.policies.put(policy);
+    Ok(())
+}
+
+async fn source_of(instance: &Instance, config: &PolicyConfig, asked: Asked) -> Result<Home, Failure> {
+    if let Some(bucket) = config.source.remote() {
+        return Ok(Home::There(instance.services.bucket(&bucket).await?));
+    }
+    let name = BucketName::new(config.source.bucket.clone())?;
+    if asked != Asked::ByDefault {
+        make(&instance.store, name.clone(), Role::Source, None).await?;
+    }
+    Ok(Home::Here(name))
+}
+
+async fn destination_of(instance: &Instance, config: &PolicyConfig) -> Result<Home, Failure> {
+    let (name, root) = match &config.destination {
+        Destination::S3(bucket) => return Ok(Home::There(instance.services.bucket(bucket).await?)),
+        Destination::Bucket(bucket) => (BucketName::new(bucket.clone())?, None),
+        Destination::Folder(folder) => (folder_bucket(folder)?, Some(folder.clone())),
+    };
+    make(&instance.store, name.clone(), Role::Destination, root).await?;
+    Ok(Home::Here(name))
+}
+
+async fn catalog_of(instance: &Instance, config: &PolicyConfig) -> Result<Kept, Failure> {
+    Ok(match &config.catalog {
+        CatalogPlace::Local => Kept::File(catalog_in_file(instance.folder.path(), config).await?),
+        CatalogPlace::Table(place) => {
+            let (clock, nonces) = (instance.clock.clone(), instance.nonces.clone());
+            Kept::Table(Arc::new(instance.services.catalog(place, config, clock, nonces).await?))
+        }
+    })
+}
+
+/// Lets the policy have the events of its queue, which is opened once, however many policies it feeds.
+async fn take_in(instance: &Instance, config: &PolicyConfig, policy: &Policy) -> Result<(), Failure> {
+    let Some(events) = &config.events else { return Ok(()) };
+    let name = format!("sqs://{}", events.queue);
+    let there = instance.intakes.read().expect(UNPOISONED).get(&name).cloned();
+    let intake = match there {
+        Some(intake) => intake,
+        None => {
+            let queue = Arc::new(instance.services.queue(events, config, instance.clock.clone()).await?);
+            Intake { name: name.clone(), queue, policies: Policies::default() }
+        }
+    };
+    intake.policies.put(policy.clone());
+    instance.intakes.write().expect(UNPOISONED).insert(name, intake);
+    Ok(())
+}
+
+/// A mirror deletes what its source has not: before its first comparison, a bucket that holds what others made is refused.
+async fn refuse_to_empty(policy: &Policy) -> Result<(), Failure> {
+    if policy.mode != Mode::Mirror || policy.catalog.state().await?.reconciled.is_some() {
+        return Ok(());
+    }
+    for listed in policy.destination.list("", None, MIRROR_SAMPLE).await?.items {
+        let head = policy.destination.head(&listed.key, None).await?;
+        if head.is_some_and(|head| !head.metadata.contains_key(META_SOURCE)) {
+            return Err(Failure::failed(format!(
+                "the destination holds {}, which Afterimage did not make, and a mirror deletes what its source has not: name \
+                 an empty bucket, or say `serve --take-over` if it may go",
+                listed.key
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -207,8 +291,10 @@ async fn claim_folder(store: &Arc<Store>, policy: &PolicyConfig, claim: Claim) -
     if claim == Claim::Own || !marked {
         return Ok(());
     }
+    // What is in a service was not lost with the data folder.
+    let here = policy.source.remote().is_none();
     let source = BucketName::new(policy.source.bucket.clone())?;
-    if policy.mode == Mode::Mirror && !matches!(store.has_objects(&source).await, Ok(true)) {
+    if policy.mode == Mode::Mirror && here && !matches!(store.has_objects(&source).await, Ok(true)) {
         return Err(Failure::failed(format!(
             "the source {source} has no objects, so the mirror would delete everything in {}: put its files into the source \
              first (serve without this policy, and copy them with any S3 client), then take the folder over",
@@ -237,7 +323,7 @@ fn holds_files(folder: &Path) -> Result<bool, Failure> {
     Ok(false)
 }
 
-async fn catalog(data: &Path, config: &PolicyConfig) -> Result<Arc<SqliteCatalog>, Failure> {
+async fn catalog_in_file(data: &Path, config: &PolicyConfig) -> Result<Arc<SqliteCatalog>, Failure> {
     let file = catalog_file(data, config.name.as_str());
     let opened = tokio::task::spawn_blocking(move || SqliteCatalog::open(&file)).await?;
     let catalog = opened.with_context(|| {

@@ -10,6 +10,7 @@ mod s3;
 mod service;
 mod sqs;
 
+pub use aws_config::SdkConfig;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
 pub use sqs::{Settings as SqsSettings, SqsQueue};

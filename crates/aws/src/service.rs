@@ -58,4 +58,9 @@ impl Service {
         }
         aws_sdk_s3::Client::from_conf(builder.build())
     }
+
+    /// A client of its DynamoDB.
+    pub fn dynamodb(&self, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(config)
+    }
 }

@@ -4,9 +4,8 @@ use crate::answer::{Answer, Listed, ListedKey};
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
-use crate::limits::LS_PAGE;
 use engine::policy::Policy;
-use engine::ports::catalog::CatalogKeys;
+use engine::steps::keys::Keys;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use tokio_util::sync::CancellationToken;
@@ -21,26 +20,21 @@ pub(crate) async fn ls(
 ) -> Result<Answer, Failure> {
     let mut listed = Listed { keys: 0, cancelled: false };
     for policy in instance.selected(policy)? {
-        let Some(keys) = policy.keys.clone() else {
-            return Err(Failure::failed(format!("the catalog of {} cannot list its keys", policy.name)));
-        };
-        list(&policy, keys.as_ref(), prefix, feed, cancel, &mut listed).await?;
+        list(&policy, prefix, feed, cancel, &mut listed).await?;
     }
     Ok(Answer::Listed(listed))
 }
 
 async fn list(
     policy: &Policy,
-    keys: &dyn CatalogKeys,
     prefix: &str,
     feed: &Feed,
     cancel: &CancellationToken,
     listed: &mut Listed,
 ) -> Result<(), Failure> {
-    let mut after = None;
-    loop {
-        let page = keys.keys(prefix, after.as_ref(), LS_PAGE).await?;
-        for key in &page.items {
+    let mut keys = Keys::under(policy, prefix);
+    while let Some(page) = keys.next().await? {
+        for key in &page {
             if cancel.is_cancelled() {
                 listed.cancelled = true;
                 return Ok(());
@@ -51,11 +45,8 @@ async fn list(
                 return Ok(());
             }
         }
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 async fn describe(policy: &Policy, key: &ObjectKey) -> Result<ListedKey, Failure> {

@@ -5,14 +5,15 @@
 use crate::answer::{Answer, Done, ReportView};
 use crate::exit::Failure;
 use crate::feed::Feed;
+use crate::home::Home;
 use crate::instance::Instance;
 use crate::wiring::catalog_file;
 use anyhow::Context;
-use engine::config::Config;
+use engine::config::{CatalogPlace, Config};
 use engine::flows::reconcile::Orphans;
 use engine::policy::Policy;
 use lifecycle::time::UnixMs;
-use local::store::{BucketName, Reindexed};
+use local::store::Reindexed;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -57,9 +58,9 @@ pub(crate) async fn reconcile(
 pub(crate) async fn compare_files(instance: &Instance, policy: &Policy) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     let Some(setting) = instance.setting(policy) else { return Ok(notes) };
-    for bucket in [BucketName::new(setting.config.source.bucket.clone())?, setting.destination] {
+    for bucket in [&setting.source, &setting.destination].into_iter().filter_map(Home::here) {
         let Reindexed { added, garbage, aside, forgotten, missing, foreign, .. } =
-            instance.store.reindex(&bucket).await?;
+            instance.store.reindex(bucket).await?;
         let found = [
             (added, "files were not in the index"),
             (garbage, "files that nobody had been told of were deleted"),
@@ -82,7 +83,18 @@ pub(crate) fn set_catalogs_aside(
     policy: Option<&str>,
     now: UnixMs,
 ) -> Result<(), Failure> {
+    let in_a_table = |name: &str| {
+        let policy = config.policies.iter().find(|policy| policy.name.as_str() == name);
+        policy.is_some_and(|policy| policy.catalog != CatalogPlace::Local)
+    };
+    if let Some(policy) = policy.filter(|policy| in_a_table(policy)) {
+        return Err(Failure::usage(format!(
+            "the catalog of {policy} is a table, which is not moved aside: name a new table in the configuration, then \
+             `afterimage serve --make-tables` fills it from the destination"
+        )));
+    }
     let mut names: Vec<String> = config.policies.iter().map(|policy| policy.name.to_string()).collect();
+    names.retain(|name| !in_a_table(name));
     // Buckets that clients made have catalogs, too, under the buckets' names.
     let folder = data.join("catalog");
     if folder.exists() {

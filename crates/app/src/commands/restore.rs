@@ -11,7 +11,7 @@ use engine::ports::objects::ObjectWrite;
 use lifecycle::ids::CopyKey;
 use lifecycle::restore::Wanted;
 use lifecycle::time::UnixMs;
-use local::store::{BucketName, FolderTarget, Role};
+use local::store::{FolderTarget, Role};
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -69,5 +69,6 @@ fn target(instance: &Instance, policy: &Policy, to: &To) -> Result<Arc<dyn Objec
 
 /// The right to write a policy's source: held by `restore` and `undelete` only (I5).
 pub(super) fn source(instance: &Instance, policy: &Policy) -> Result<Arc<dyn ObjectWrite>, Failure> {
-    Ok(instance.store.writer(&BucketName::new(policy.source_bucket.clone())?)?)
+    let setting = instance.setting(policy).ok_or_else(|| Failure::failed(format!("{} has just gone", policy.name)))?;
+    setting.source.writer(&instance.store)
 }

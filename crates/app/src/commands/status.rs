@@ -34,7 +34,8 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
         problems_of(instance, &policy, &state, now, &mut status.problems);
     }
     status.policies.sort_by(|a, b| a.name.cmp(&b.name));
-    let backlog = instance.queue.backlog().await?;
+    let (backlog, unknown) = instance.backlog().await;
+    status.problems.extend(unknown);
     problems_of_queue(&backlog, now, &mut status.problems);
     status.queue =
         QueueStatus { waiting: backlog.waiting, oldest_ms: backlog.oldest.map(|at| at.0), dead_letters: backlog.dead };
@@ -133,8 +134,9 @@ fn buckets(instance: &Instance) -> Vec<BucketStatus> {
                 (if watching.is_empty() { "unprotected" } else { "source" }, watching)
             }
             Role::Destination => {
-                let writing =
-                    named(&|policy| instance.setting(policy).is_some_and(|setting| setting.destination == info.name));
+                let writing = named(&|policy| {
+                    instance.setting(policy).is_some_and(|setting| setting.destination.here() == Some(&info.name))
+                });
                 ("destination", writing)
             }
         };

@@ -4,9 +4,12 @@
 
 mod crash;
 mod dead_letters;
+#[path = "../../../aws/tests/emulator/mod.rs"]
+mod emulator;
 mod faults;
 mod policies;
 mod process;
 mod s3;
+mod services;
 mod signals;
 mod transcripts;

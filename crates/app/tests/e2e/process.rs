@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// How often a condition is looked at before the test gives up; each look is a command, some 20 ms.
-const LOOKS: usize = 3_000;
+pub(crate) const LOOKS: usize = 3_000;
 
 /// A folder for one test.
 pub(crate) struct Folder {
@@ -58,6 +58,9 @@ impl Folder {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+        // What every tool of AWS reads, for the tests with services: an emulator takes any keys.
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.current_dir(self.root.path()).arg("--data-dir").arg(self.data()).args(words);
         command
     }

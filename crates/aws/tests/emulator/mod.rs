@@ -2,9 +2,8 @@
 //!
 //! `cargo xtask ci aws` installs it and says by `AFTERIMAGE_EMULATOR` where it is; tests that need it are ignored otherwise.
 
-use aws::Service;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws::{SdkConfig, Service};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
