@@ -15,7 +15,7 @@ use crate::ports::clock::{Clock, Nonces};
 use crate::ports::events::{Delivery, EventQueue, Receipt};
 use crate::ports::metrics::{Counter, Metrics};
 use crate::report::chain;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use lifecycle::event::ObjectEvent;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
@@ -122,6 +122,15 @@ impl Driver {
             self.handle_batch(batch).await;
         }
         Ok(count)
+    }
+
+    /// Handles what the queue hands out at once, at most `limit` events, keys side by side, and returns; cancelled, it
+    /// begins no other key. Keys are handled inside this future, not in tasks of their own: who drops it stops them all,
+    /// between two calls, as a crash would.
+    pub async fn drain(&self, limit: usize, cancel: &CancellationToken) -> PortResult<()> {
+        let batches = stream::iter(by_key(self.queue.receive(limit).await?)).take_until(cancel.cancelled());
+        batches.for_each_concurrent(KEYS_IN_FLIGHT, |batch| self.handle_batch(batch)).await;
+        Ok(())
     }
 
     /// Handles the events of one key for every policy that covers it, then answers the queue. An event that can never

@@ -39,6 +39,8 @@ pub const CLEAN_PAGE: usize = 1_000;
 pub const LEASE_FOR: SpanMs = SpanMs::minutes(5);
 /// Objects of one listing page.
 pub const LIST_PAGE: usize = 1_000;
+/// Pages of the destination's listing that a comparison in slices has in memory at once.
+pub const WINDOW_PAGES: usize = 10;
 /// Bytes that a sort on disk collects in memory before it writes them out as a run.
 pub const SORT_BYTES: usize = 4 * 1024 * 1024;
 /// Runs of a sort on disk that are read at once; of more, some are merged first.

@@ -73,6 +73,10 @@ async fn settle_due(policy: &Policy, holder: &str, cancel: &CancellationToken, r
         keys.sort();
         keys.dedup();
         for key in keys {
+            if cancel.is_cancelled() {
+                report.cancelled = true;
+                return Ok(());
+            }
             match settle(policy, &key, Ask::BY_FACTS).await {
                 Ok(()) => report.count("settled", 1),
                 Err(error) => report.fail(&key, crate::report::chain(&error)),

@@ -6,6 +6,7 @@ pub mod disown;
 pub mod handle;
 pub mod mirror;
 pub mod reconcile;
+pub mod reconcile_slice;
 pub mod release;
 pub mod replicate;
 pub mod restore;

@@ -39,6 +39,16 @@ pub enum Orphans {
     Before(UnixMs),
 }
 
+impl Orphans {
+    pub(super) fn written_before(self, policy: &Policy) -> UnixMs {
+        let of_age = policy.clock.now().minus(ORPHAN_AGE);
+        match self {
+            Orphans::OfAge => of_age,
+            Orphans::Before(start) => start.max(of_age),
+        }
+    }
+}
+
 /// Reconciles one policy. Counts `keys`, `differences`, `adopted`, `bytes-missing`, `settled`, `young` (bytes that a
 /// handler may still be at work on), `unexplained` (objects that are no copies), and `gap`: differences that are left.
 pub async fn reconcile(
@@ -51,11 +61,7 @@ pub async fn reconcile(
     for what in ["keys", "differences", "gap"] {
         report.count(what, 0);
     }
-    let of_age = policy.clock.now().minus(ORPHAN_AGE);
-    let adopt_before = match orphans {
-        Orphans::OfAge => of_age,
-        Orphans::Before(start) => start.max(of_age),
-    };
+    let adopt_before = orphans.written_before(policy);
     match policy.mode {
         Mode::Copies => {
             let mut run = Run { policy, adopt_before, report: &mut report };
@@ -136,10 +142,10 @@ impl<'a> CatalogListing<'a> {
     }
 }
 
-struct Run<'a> {
-    policy: &'a Policy,
-    adopt_before: UnixMs,
-    report: &'a mut Report,
+pub(super) struct Run<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) adopt_before: UnixMs,
+    pub(super) report: &'a mut Report,
 }
 
 impl Run<'_> {
@@ -155,11 +161,7 @@ impl Run<'_> {
             let listed = source.take(&key).await?;
             let bytes = copies.take(&key).await?;
             catalog.take(&key).await?;
-            if let Err(error) = self.key(&key, listed.as_ref(), &bytes).await {
-                self.report.count("gap", 1);
-                self.report.fail(&key, chain(&error));
-            }
-            self.report.count("keys", 1);
+            self.compare(&key, listed.as_ref(), &bytes).await;
             progress.at(self.report.counted("keys"), None, "keys");
         }
         Ok(())
@@ -210,6 +212,15 @@ impl Run<'_> {
         cancel.is_cancelled()
     }
 
+    /// One key, of which a failure is noted and holds no other one up.
+    pub(super) async fn compare(&mut self, key: &ObjectKey, listed: Option<&Listed>, bytes: &[ListedCopy]) {
+        if let Err(error) = self.key(key, listed, bytes).await {
+            self.report.count("gap", 1);
+            self.report.fail(key, chain(&error));
+        }
+        self.report.count("keys", 1);
+    }
+
     /// One key: adopt, disown what has no bytes, settle what differs.
     async fn key(&mut self, key: &ObjectKey, listed: Option<&Listed>, bytes: &[ListedCopy]) -> FlowResult<()> {
         let policy = self.policy;
@@ -236,7 +247,7 @@ impl Run<'_> {
     }
 
     /// Bytes without a row: adopted, unless a handler may still be at work on them.
-    async fn orphan(&mut self, key: &ObjectKey, copy: &ListedCopy) -> PortResult<bool> {
+    pub(super) async fn orphan(&mut self, key: &ObjectKey, copy: &ListedCopy) -> PortResult<bool> {
         if copy.written_at > self.adopt_before {
             self.report.count("young", 1);
             return Ok(false);
@@ -335,20 +346,33 @@ async fn mirrored(
         let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(()) };
         let (here, there) = (source.take(&key).await?, destination.take(&key).await?);
         let has_row = catalog.take(&key).await?;
-        report.count("keys", 1);
+        mirrored_key(policy, report, &key, (here.as_ref(), there.as_ref(), has_row)).await;
         progress.at(report.counted("keys"), None, "keys");
-        let content = |listed: &Listed| (listed.version.etag.clone(), listed.version.size);
-        let equal = here.as_ref().map(content) == there.as_ref().map(content);
-        let row_fits = has_row.is_none_or(|has_row| has_row == there.is_some());
-        if equal && row_fits {
-            continue;
-        }
-        report.count("differences", 1);
-        if let Err(error) = mirror(policy, &key).await {
+    }
+}
+
+/// One key of a mirror: what the source and the destination list of it, and whether the catalog has a row, where it says so.
+pub(super) async fn mirrored_key(
+    policy: &Policy,
+    report: &mut Report,
+    key: &ObjectKey,
+    (here, there, has_row): (Option<&Listed>, Option<&Listed>, Option<bool>),
+) {
+    if here.is_none() && key.as_str().starts_with(RESERVED_PREFIX) {
+        return;
+    }
+    report.count("keys", 1);
+    let content = |listed: &Listed| (listed.version.etag.clone(), listed.version.size);
+    let row_fits = has_row.is_none_or(|has_row| has_row == there.is_some());
+    if here.map(content) == there.map(content) && row_fits {
+        return;
+    }
+    report.count("differences", 1);
+    match mirror(policy, key).await {
+        Ok(()) => report.count("settled", 1),
+        Err(error) => {
             report.count("gap", 1);
-            report.fail(&key, chain(&error));
-            continue;
+            report.fail(key, chain(&error));
         }
-        report.count("settled", 1);
     }
 }

@@ -343,3 +343,22 @@ async fn undelete_since_brings_everything_back_and_clears_the_breaker() {
     assert_eq!(world.copies(), 8);
     world.assert_laws("after the undelete");
 }
+
+#[tokio::test]
+async fn a_clean_that_is_cancelled_stops_between_two_keys_and_the_next_one_goes_on() {
+    let world = World::new(Source::Versioned, Rules { keep: Keep { within: Some(GRACE), ..Keep::last(1) }, ..rules() });
+    for name in ["a", "b"] {
+        world.protect(name, "one").await;
+        world.protect(name, "two").await;
+    }
+    world.advance(SpanMs(GRACE.0 + 1));
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    world.faults.at("catalog.partition", 1, Fate::First(Box::pin(async move { token.cancel() })));
+    let report = clean(&world.policy, &cancel).await.unwrap();
+    assert_eq!((report.cancelled, report.counted("settled")), (true, 1), "{report:?}");
+    assert_eq!(world.memory.catalog.state().await.unwrap().cleaned_at, None);
+    let report = cleaned(&world).await;
+    assert_eq!((report.cancelled, report.counted("settled")), (false, 1), "{report:?}");
+    assert_eq!(world.copies(), 2);
+}

@@ -252,3 +252,21 @@ async fn a_stopped_driver_finishes_what_it_has_and_takes_nothing_more() {
     assert_eq!((world.active("a"), world.active("b").len()), (vec!["one".to_owned()], 0));
     assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 1);
 }
+
+#[tokio::test]
+async fn a_drain_handles_what_is_there_and_when_cancelled_begins_no_other_key() {
+    let world = World::new(Source::Versioned, keep(1));
+    for n in 0..200 {
+        push(&world, &world.put(&format!("k{n:03}"), "one"));
+    }
+    let cancel = CancellationToken::new();
+    driver(&world).drain(100, &cancel).await.unwrap();
+    assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 100);
+    cancel.cancel();
+    driver(&world).drain(100, &cancel).await.unwrap();
+    assert_eq!((world.memory.queue.backlog().await.unwrap().waiting, world.copies()), (100, 100));
+    world.memory.queue.take_back();
+    driver(&world).drain(100, &CancellationToken::new()).await.unwrap();
+    assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 0);
+    world.assert_laws("after the drain");
+}

@@ -12,6 +12,7 @@ mod guards;
 
 mod mirror;
 mod reconcile;
+mod reconcile_slice;
 mod replicate;
 mod restore;
 mod retry;

@@ -1,0 +1,241 @@
+//! Reconcile, a slice at a time, for who may not run as long as the whole takes: the same comparison of every key as in
+//! `reconcile.rs`, window by window in the order of the original keys, from a checkpoint on.
+//!
+//! A window is what one page of the source's listing (and of the catalog's keys) and some pages of the destination's cover
+//! together: all three list in key order, so that everything up to the nearest of their ends is known. Memory holds one
+//! window, and nothing is sorted on disk. Copies of `a` lie among those of `a+b` and `a.b`, so a few lie in another window
+//! than their original: rows whose bytes the window does not show are looked up one by one before anything is said of them,
+//! and a copy whose original is elsewhere is looked up in the catalog where it is met.
+//!
+//! The checkpoint moves after every key. A crash goes back to the one that was kept; comparing a key twice changes nothing.
+//! Laws: I2, I9, I11, V8, as the whole comparison keeps them.
+
+use crate::error::{FlowResult, PortResult};
+use crate::flows::reconcile::{Orphans, RESERVED_PREFIX, Run, mirrored_key};
+use crate::flows::settle::settle;
+use crate::limits::{LIST_PAGE, WINDOW_PAGES};
+use crate::policy::{Mode, Policy};
+use crate::ports::catalog::{RowId, StateChange};
+use crate::ports::objects::Listed;
+use crate::report::{Report, chain};
+use crate::steps::by_original::ListedCopy;
+use crate::steps::keys::original_of;
+use lifecycle::copy_key::parse;
+use lifecycle::ids::{CopyKey, ObjectKey};
+use lifecycle::settle::Ask;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio_util::sync::CancellationToken;
+
+/// How far a comparison has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// All keys up to this one are compared; `None`: none is.
+    pub after: Option<ObjectKey>,
+    /// Differences that are left among them.
+    pub gap: u64,
+}
+
+/// Goes on with the comparison from `checkpoint`, and moves it with every key, until all is compared or `cancel` says to
+/// stop. The report counts this slice, as [`reconcile`](crate::flows::reconcile::reconcile)'s does; it is `cancelled` when
+/// there is more to do. At the end the policy's state has what all slices together left.
+pub async fn reconcile_slice(
+    policy: &Policy,
+    orphans: Orphans,
+    checkpoint: &mut Checkpoint,
+    cancel: &CancellationToken,
+) -> FlowResult<Report> {
+    let mut report = Report::of("reconcile");
+    for what in ["keys", "differences", "gap"] {
+        report.count(what, 0);
+    }
+    let adopt_before = orphans.written_before(policy);
+    let gap_before = checkpoint.gap;
+    loop {
+        let window = match cancel.is_cancelled() {
+            true => None,
+            false => Some(Window::after(policy, checkpoint.after.as_ref(), &mut report).await?),
+        };
+        let mut run = Run { policy, adopt_before, report: &mut report };
+        let whole = match &window {
+            Some(window) => window.compare(&mut run, checkpoint, gap_before, cancel).await,
+            None => false,
+        };
+        let Some(window) = window.filter(|_| whole) else {
+            report.cancelled = true;
+            return Ok(report);
+        };
+        match window.until {
+            Some(until) => checkpoint.after = Some(until),
+            None => break,
+        }
+    }
+    policy.catalog.set_state(StateChange::Reconciled(policy.clock.now(), checkpoint.gap)).await?;
+    Ok(report)
+}
+
+/// What the listings have between the checkpoint and `until`.
+struct Window {
+    /// The last key of it; `None`: there is nothing beyond.
+    until: Option<ObjectKey>,
+    source: BTreeMap<ObjectKey, Listed>,
+    /// Keys with rows; `None` where the catalog cannot list them.
+    rows: Option<BTreeSet<ObjectKey>>,
+    /// Of a mirror: its objects by their key.
+    mirrored: BTreeMap<ObjectKey, Listed>,
+    /// Copies of originals of this window.
+    copies: BTreeMap<ObjectKey, Vec<ListedCopy>>,
+    /// Copies that lie here, by their own key, of originals that do not, or may not: those whose names had to be cut.
+    strays: BTreeMap<ObjectKey, ListedCopy>,
+}
+
+impl Window {
+    async fn after(policy: &Policy, after: Option<&ObjectKey>, report: &mut Report) -> PortResult<Window> {
+        let source = policy.source.list(&policy.source_prefix, after, LIST_PAGE).await?;
+        let mut until = source.next;
+        let rows = match &policy.keys {
+            None => None,
+            Some(keys) => {
+                let page = keys.keys(&policy.source_prefix, after, LIST_PAGE).await?;
+                until = nearest(until, page.next);
+                Some(page.items)
+            }
+        };
+        let (there, until) = list_destination(policy, after, until).await?;
+        let within = |key: &ObjectKey| until.as_ref().is_none_or(|until| key <= until);
+        let mut window = Window {
+            source: source.items.into_iter().filter(|l| within(&l.key)).map(|l| (l.key.clone(), l)).collect(),
+            rows: rows.map(|rows| rows.into_iter().filter(within).collect()),
+            mirrored: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            until: until.clone(),
+        };
+        for listed in there.into_iter().filter(|listed| within(&listed.key)) {
+            window.put(policy, after, listed, report).await?;
+        }
+        Ok(window)
+    }
+
+    /// Notes an object of the destination.
+    async fn put(
+        &mut self,
+        policy: &Policy,
+        after: Option<&ObjectKey>,
+        listed: Listed,
+        report: &mut Report,
+    ) -> PortResult<()> {
+        if policy.mode == Mode::Mirror {
+            self.mirrored.insert(listed.key.clone(), listed);
+            return Ok(());
+        }
+        if listed.key.as_str().starts_with(RESERVED_PREFIX) && parse(&listed.key).is_none() {
+            return Ok(());
+        }
+        let original = original_of(policy, &listed.key).await?;
+        let Some(original) = original.filter(|key| key.as_str().starts_with(&policy.source_prefix)) else {
+            let why = "it is in the destination, but no copy of this policy's; it is left alone";
+            report.skip("unexplained", &listed.key, why);
+            return Ok(());
+        };
+        let within = after.is_none_or(|after| original > *after) && self.until.as_ref().is_none_or(|u| original <= *u);
+        // One whose name had to cut its original may lie on the other side of a checkpoint between the two.
+        let whole = listed.key.as_str().starts_with(original.as_str());
+        let copy = ListedCopy { original: original.clone(), copy: listed.key, written_at: listed.last_modified };
+        match within && whole {
+            true => self.copies.entry(original).or_default().push(copy),
+            false => drop(self.strays.insert(copy.copy.clone(), copy)),
+        }
+        Ok(())
+    }
+
+    /// Compares its keys, moving the checkpoint; `false`: stopped before the last one.
+    async fn compare(
+        &self,
+        run: &mut Run<'_>,
+        checkpoint: &mut Checkpoint,
+        gap_before: u64,
+        cancel: &CancellationToken,
+    ) -> bool {
+        let rows = self.rows.iter().flatten();
+        let keys = self.source.keys().chain(self.mirrored.keys()).chain(self.copies.keys()).chain(rows);
+        let keys: BTreeSet<&ObjectKey> = keys.collect();
+        // In one order: the checkpoint that passes a key has passed the strays before it, too.
+        let places: BTreeSet<&ObjectKey> = keys.iter().copied().chain(self.strays.keys()).collect();
+        for (n, place) in places.into_iter().enumerate() {
+            // Not before the first: every slice that begins comes forward.
+            if n > 0 && cancel.is_cancelled() {
+                return false;
+            }
+            if let Some(copy) = self.strays.get(place) {
+                run.stray(copy).await;
+            }
+            if keys.contains(place) {
+                self.compare_key(run, place).await;
+            }
+            checkpoint.after = Some(place.clone());
+            checkpoint.gap = gap_before + run.report.counted("gap");
+        }
+        true
+    }
+
+    async fn compare_key(&self, run: &mut Run<'_>, key: &ObjectKey) {
+        let here = self.source.get(key);
+        match run.policy.mode {
+            Mode::Copies => run.compare(key, here, self.copies.get(key).map_or(&[], Vec::as_slice)).await,
+            Mode::Mirror => {
+                let has_row = self.rows.as_ref().map(|rows| rows.contains(key));
+                mirrored_key(run.policy, run.report, key, (here, self.mirrored.get(key), has_row)).await;
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// A copy of a key that is compared elsewhere: if it has no row it is adopted, as it would be there.
+    async fn stray(&mut self, copy: &ListedCopy) {
+        if let Err(error) = self.adopt_stray(copy).await {
+            self.report.count("gap", 1);
+            self.report.fail(&copy.original, chain(&error));
+        }
+    }
+
+    async fn adopt_stray(&mut self, copy: &ListedCopy) -> FlowResult<()> {
+        let id = RowId { original: copy.original.clone(), copy_key: CopyKey::of(copy.copy.clone()) };
+        let has_row = self.policy.catalog.rows(&[id]).await?.iter().any(Option::is_some);
+        if !has_row && self.orphan(&copy.original, copy).await? {
+            self.report.count("differences", 1);
+            settle(self.policy, &copy.original, Ask::BY_LOOK).await?;
+            self.report.count("settled", 1);
+        }
+        Ok(())
+    }
+}
+
+/// The nearer of two ends, of which `None` is none.
+fn nearest(a: Option<ObjectKey>, b: Option<ObjectKey>) -> Option<ObjectKey> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Lists the destination up to `until`, or as many pages as a window may have; and how far that is.
+async fn list_destination(
+    policy: &Policy,
+    after: Option<&ObjectKey>,
+    until: Option<ObjectKey>,
+) -> PortResult<(Vec<Listed>, Option<ObjectKey>)> {
+    // Objects of a mirror are called as their originals; of copies, what is no copy shall be seen, wherever it is.
+    let prefix = if policy.mode == Mode::Mirror { policy.source_prefix.as_str() } else { "" };
+    let mut listed = Vec::new();
+    let mut after = after.cloned();
+    for _ in 0..WINDOW_PAGES {
+        let page = policy.destination.list(prefix, after.as_ref(), LIST_PAGE).await?;
+        listed.extend(page.items);
+        match page.next {
+            Some(next) if until.as_ref().is_none_or(|until| next < *until) => after = Some(next),
+            _ => return Ok((listed, until)),
+        }
+    }
+    Ok((listed, after))
+}
