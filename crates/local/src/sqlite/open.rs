@@ -67,7 +67,7 @@ impl Database {
 
         let beside = connect_writer(path).map_err(|fault| attempt.failed(fault))?;
         let writer = Writer::start(schema.what, connection, beside, schema.remedy).map_err(io)?;
-        let readers = Readers::new(path.to_owned(), schema.remedy);
+        let readers = Readers::new(schema.what, path.to_owned(), schema.remedy);
         Ok(Database { path: path.to_owned(), writer, readers })
     }
 
