@@ -45,8 +45,12 @@ pub const RECEIVE_WAIT_SECONDS: i32 = 20;
 pub const RECEIVES_IN_FLIGHT: usize = 8;
 /// Messages that are worked on at the same time; SQS itself allows 120,000.
 pub const MESSAGES_HELD_MAX: usize = 1_000;
-/// How long a message stays with who received it, in seconds, unless that is extended.
+/// How long a message stays with who received it, in seconds, unless that is extended, where the queue does not say.
 pub const VISIBILITY_SECONDS: i32 = 120;
+/// The shortest such time: it is to be extended before it is over.
+pub const VISIBILITY_SECONDS_MIN: i32 = 3;
+/// The longest: after that long at most, what a process that died had is handled by another.
+pub const VISIBILITY_SECONDS_MAX: i32 = 3_600;
 /// How often that is extended before it would be over.
 pub const EXTENSIONS: u64 = 3;
 /// Requests to extend or delete at the same time.

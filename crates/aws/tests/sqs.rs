@@ -178,7 +178,7 @@ async fn a_message_is_kept_from_others_while_it_is_worked_on_and_comes_again_whe
     let world = World::new().await;
     world.send(&notification(&["a"])).await;
     // The emulator hides messages by real time.
-    let settings = SqsSettings { hidden_seconds: 3, ..SqsSettings::default() };
+    let settings = SqsSettings { hidden_seconds: Some(3), ..SqsSettings::default() };
     let queue = SqsQueue::open(&world.emulator.config(), "events", settings, Arc::new(SystemClock)).await.unwrap();
     let delivery = receive(&queue, 1).await.remove(0);
     assert_eq!(

@@ -53,9 +53,8 @@ pub(super) async fn attributes(
 }
 
 /// The address of the queue for dead letters, if there is one.
-pub(super) async fn find(client: &Client, name: &str, url: &str) -> PortResult<Option<String>> {
-    let found = attributes(client, name, url, &[QueueAttributeName::RedrivePolicy]).await?;
-    let Some(policy) = found.get(&QueueAttributeName::RedrivePolicy) else { return Ok(None) };
+pub(super) async fn find(client: &Client, name: &str, policy: Option<&String>) -> PortResult<Option<String>> {
+    let Some(policy) = policy else { return Ok(None) };
     let call = Call::new("find dead letters of queue", "sqs:GetQueueUrl", format!("sqs://{name}"));
     let wrong = || call.failed(ErrorKind::Invalid(format!("its redrive policy is not understood: {policy}")));
     let policy: serde_json::Value = serde_json::from_str(policy).map_err(|error| wrong().because(error))?;

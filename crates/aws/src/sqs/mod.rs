@@ -15,7 +15,7 @@ mod held;
 use crate::error_map::Call;
 use crate::limits::{
     AGAIN_SECONDS_MAX, ANSWERS_IN_FLIGHT, EXTENSIONS, MESSAGES_HELD_MAX, MESSAGES_PER_CALL, RECEIVE_WAIT_SECONDS,
-    RECEIVES_IN_FLIGHT, VISIBILITY_SECONDS,
+    RECEIVES_IN_FLIGHT, VISIBILITY_SECONDS, VISIBILITY_SECONDS_MAX, VISIBILITY_SECONDS_MIN,
 };
 use crate::parse::{self, BucketEvent, Channel, parse};
 use async_trait::async_trait;
@@ -45,14 +45,14 @@ pub struct Settings {
     pub basis: Basis,
     /// Whose sequencers count.
     pub channel: Channel,
-    /// How long a message stays with who received it unless that is extended, in seconds.
-    pub hidden_seconds: i32,
+    /// How long a message stays with who received it unless that is extended, in seconds; `None`: as the queue says.
+    pub hidden_seconds: Option<i32>,
 }
 
 impl Default for Settings {
     /// Notifications of S3, in the order of their sequencers.
     fn default() -> Settings {
-        Settings { basis: Basis::Sequencer, channel: Channel::Notification, hidden_seconds: VISIBILITY_SECONDS }
+        Settings { basis: Basis::Sequencer, channel: Channel::Notification, hidden_seconds: None }
     }
 }
 
@@ -65,6 +65,8 @@ struct Inner {
     url: String,
     dead_url: Option<String>,
     settings: Settings,
+    /// How long a message stays with who received it unless that is extended.
+    hidden_seconds: i32,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     /// Some of the messages under way have been answered.
@@ -95,13 +97,18 @@ impl SqsQueue {
         }
         let answer = client.get_queue_url().queue_name(name).send().await.map_err(|error| call.sdk(error))?;
         let url = answer.queue_url.ok_or_else(|| call.failed(ErrorKind::Missing))?;
-        let dead_url = dead::find(&client, name, &url).await?;
+        let wanted = [QueueAttributeName::RedrivePolicy, QueueAttributeName::VisibilityTimeout];
+        let found = dead::attributes(&client, name, &url, &wanted).await?;
+        let dead_url = dead::find(&client, name, found.get(&QueueAttributeName::RedrivePolicy)).await?;
+        let told = found.get(&QueueAttributeName::VisibilityTimeout).and_then(|seconds| seconds.parse().ok());
+        let hidden_seconds = settings.hidden_seconds.or(told).unwrap_or(VISIBILITY_SECONDS);
         let inner = Arc::new(Inner {
             client,
             name: name.to_owned(),
             url,
             dead_url,
             settings,
+            hidden_seconds: hidden_seconds.clamp(VISIBILITY_SECONDS_MIN, VISIBILITY_SECONDS_MAX),
             clock,
             state: Mutex::default(),
             room: Notify::new(),
@@ -120,7 +127,7 @@ impl SqsQueue {
 /// Extends the time of everything that is under way, until the queue is dropped.
 async fn keep_hidden(queue: Weak<Inner>, clock: Arc<dyn Clock>) {
     loop {
-        let Some(seconds) = queue.upgrade().map(|queue| queue.settings.hidden_seconds) else { return };
+        let Some(seconds) = queue.upgrade().map(|queue| queue.hidden_seconds) else { return };
         clock.sleep(SpanMs(u64::try_from(seconds).unwrap_or(0) * 1_000 / EXTENSIONS)).await;
         let Some(queue) = queue.upgrade() else { return };
         queue.extend().await;
@@ -141,7 +148,7 @@ impl Inner {
         let request = self.client.receive_message().queue_url(&self.url).wait_time_seconds(wait_seconds);
         let answer = request
             .max_number_of_messages(i32::try_from(messages.clamp(1, MESSAGES_PER_CALL)).unwrap_or(1))
-            .visibility_timeout(self.settings.hidden_seconds)
+            .visibility_timeout(self.hidden_seconds)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
@@ -295,7 +302,7 @@ impl Inner {
         let mut request = self.client.change_message_visibility_batch().queue_url(&self.url);
         for (serial, handle) in &batch {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(serial.to_string());
-            let entry = entry.receipt_handle(handle).visibility_timeout(self.settings.hidden_seconds).build();
+            let entry = entry.receipt_handle(handle).visibility_timeout(self.hidden_seconds).build();
             request = request.entries(entry.map_err(|error| unbuilt(&call, error))?);
         }
         let answer = request.send().await.map_err(|error| call.sdk(error))?;
