@@ -19,7 +19,8 @@ pub(crate) fn test() -> Result<Outcome> {
         let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services::");
         return binary.env("AFTERIMAGE_EMULATOR", emulator).run();
     }
-    let tests =
-        Sh::new("cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^services::/)");
+    let tests = Sh::new(
+        "cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^(services|storms)::/)",
+    );
     tests.env("AFTERIMAGE_EMULATOR", emulator).run()
 }

@@ -20,7 +20,7 @@ use std::net::TcpStream;
 const ODD_KEYS: [&str; 5] = ["plain.txt", "with space.txt", "a+b=c&d.txt", "ünïcode/😀.txt", "100%/%2B"];
 
 /// An emulator with buckets `docs` and `copies`, and a queue `events` whose dead letters go to `dead`.
-struct Cloud {
+pub(crate) struct Cloud {
     emulator: Emulator,
     runtime: tokio::runtime::Runtime,
     s3: aws_sdk_s3::Client,
@@ -28,14 +28,14 @@ struct Cloud {
 }
 
 /// How the bucket's events come to the queue.
-#[derive(Clone, Copy, PartialEq)]
-enum Through {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
     Notification,
     EventBridge,
 }
 
 impl Cloud {
-    fn new(through: Through) -> Cloud {
+    pub(crate) fn new(through: Through) -> Cloud {
         let emulator = Emulator::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let s3 = emulator.service().s3(&emulator.config());
@@ -48,6 +48,8 @@ impl Cloud {
             cloud.sqs.create_queue().queue_name("dead").send().await.unwrap();
             let redrive = json!({ "deadLetterTargetArn": arn("dead"), "maxReceiveCount": "1000" }).to_string();
             let queue = cloud.sqs.create_queue().queue_name("events");
+            // What a killed process had comes again soon.
+            let queue = queue.attributes(QueueAttributeName::VisibilityTimeout, "4");
             queue.attributes(QueueAttributeName::RedrivePolicy, redrive).send().await.unwrap();
             let sent = match through {
                 Through::Notification => {
@@ -88,18 +90,30 @@ impl Cloud {
         assert!(answer.starts_with("HTTP/1.1 200"), "{action}: {answer}");
     }
 
-    fn versions(&self, bucket: &str) {
+    pub(crate) fn url(&self) -> &str {
+        self.emulator.url()
+    }
+
+    /// Sends a message to the queue, as S3 does.
+    pub(crate) fn send(&self, body: &str) {
+        self.runtime.block_on(async {
+            let url = self.sqs.get_queue_url().queue_name("events").send().await.unwrap().queue_url.unwrap();
+            self.sqs.send_message().queue_url(url).message_body(body).send().await.unwrap();
+        });
+    }
+
+    pub(crate) fn versions(&self, bucket: &str) {
         let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         let put = self.s3.put_bucket_versioning().bucket(bucket).versioning_configuration(on);
         self.runtime.block_on(put.send()).unwrap();
     }
 
-    fn put(&self, key: &str, text: &str) {
+    pub(crate) fn put(&self, key: &str, text: &str) {
         let body = ByteStream::from(text.as_bytes().to_vec());
         self.runtime.block_on(self.s3.put_object().bucket("docs").key(key).body(body).send()).unwrap();
     }
 
-    fn delete(&self, key: &str) {
+    pub(crate) fn delete(&self, key: &str) {
         self.runtime.block_on(self.s3.delete_object().bucket("docs").key(key).send()).unwrap();
     }
 
@@ -117,7 +131,7 @@ impl Cloud {
     }
 
     /// Keys and texts.
-    fn objects(&self, bucket: &str) -> BTreeMap<String, String> {
+    pub(crate) fn objects(&self, bucket: &str) -> BTreeMap<String, String> {
         let listed = self.runtime.block_on(self.s3.list_objects_v2().bucket(bucket).send()).unwrap();
         let keys = listed.contents().iter().map(|object| object.key().unwrap().to_owned());
         // What goes between the two is not there.
@@ -126,7 +140,12 @@ impl Cloud {
 
     /// Writes a configuration with one policy in this service.
     fn configure(&self, folder: &Folder, policy: &str) {
-        let service = format!("[[service]]\nname = \"cloud\"\nendpoint = \"{}\"\n", self.emulator.url());
+        self.configure_at(folder, policy, self.url());
+    }
+
+    /// The same, with the service reached at that address.
+    pub(crate) fn configure_at(&self, folder: &Folder, policy: &str, url: &str) {
+        let service = format!("[[service]]\nname = \"cloud\"\nendpoint = \"{url}\"\n");
         let terms = "grace = \"0s\"\nclean = \"every day\"\nbreaker = \"off\"";
         let terms = if policy.contains("mirror") { "breaker = \"off\"" } else { terms };
         let text = format!("default_policy = \"off\"\n{service}[[policy]]\nname = \"docs\"\n{policy}\n{terms}\n");
@@ -138,16 +157,16 @@ fn arn(queue: &str) -> String {
     format!("arn:aws:sqs:us-east-1:000000000000:{queue}")
 }
 
-const IN_THE_CLOUD: &str = "source = \"s3://cloud@docs\"\ndestination = \"s3://cloud@copies\"\n\
+pub(crate) const IN_THE_CLOUD: &str = "source = \"s3://cloud@docs\"\ndestination = \"s3://cloud@copies\"\n\
                             catalog = \"dynamodb://cloud@rows\"\nevents = \"sqs://cloud@events\"\nkeep = 3";
 
-fn serve(folder: &Folder) -> Serving {
+pub(crate) fn serve(folder: &Folder) -> Serving {
     let serving = folder.start(&["--config", "cloud.toml", "serve", "--make-tables"]);
     folder.wait("a reconcile", |status| status["policies"][0]["reconciled_at_ms"].is_i64());
     serving
 }
 
-fn until(folder: &Folder, what: &str, so: impl Fn() -> bool) {
+pub(crate) fn until(folder: &Folder, what: &str, so: impl Fn() -> bool) {
     assert!((0..LOOKS).any(|_| so()), "waited in vain for {what}\n{}", folder.log());
 }
 
@@ -199,7 +218,8 @@ fn the_walk_of_a_key_in_services_with_notifications() {
     let (cloud, folder) = (Cloud::new(Through::Notification), Folder::new());
     cloud.configure(&folder, IN_THE_CLOUD);
     let serving = serve(&folder);
-    for key in ODD_KEYS {
+    let longest = "k/".repeat(512);
+    for key in ODD_KEYS.iter().chain([&longest.as_str()]) {
         walk(&cloud, &folder, key);
     }
     let status = folder.wait("an empty queue", |status| status["queue"]["waiting"] == 0);

@@ -1,0 +1,145 @@
+//! Storms over policies in services: random writes and deletions, faults of the network and the services, two daemons on
+//! one queue and one catalog, of which one is killed again and again. At the end everything is as if nothing had happened.
+
+use crate::process::{Folder, Serving};
+use crate::proxy::Proxy;
+use crate::services::{Cloud, IN_THE_CLOUD, Through, serve, until};
+use std::collections::BTreeMap;
+
+const KEYS: usize = 6;
+const STEPS: usize = 72;
+/// One of the daemons is killed after so many steps.
+const KILLED_EVERY: usize = 18;
+
+/// What the bucket's clients did: the versions of each key since it was last deleted, oldest first.
+type Told = BTreeMap<String, Vec<String>>;
+
+/// A source of numbers (an LCG's upper bits): the same seed gives the same storm.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
+}
+
+/// One write or deletion.
+fn step(cloud: &Cloud, dice: &mut Dice, n: usize, told: &mut Told) {
+    let key = format!("folder {}/k+{}", dice.below(2), dice.below(KEYS / 2));
+    if dice.below(4) == 0 {
+        cloud.delete(&key);
+        told.remove(&key);
+    } else {
+        let text = format!("step {n}");
+        cloud.put(&key, &text);
+        told.entry(key).or_default().push(text);
+    }
+}
+
+/// A daemon that reaches its services through a proxy of its own.
+fn daemon(cloud: &Cloud, policy: &str, seed: u64) -> (Folder, Proxy) {
+    let (folder, proxy) = (Folder::new(), Proxy::before(cloud.url(), seed));
+    cloud.configure_at(&folder, policy, proxy.url());
+    (folder, proxy)
+}
+
+/// Serves from calm to storm: a start that meets a fault may be refused, and is not what is looked at here.
+fn serve_into_the_storm(folder: &Folder, proxy: &Proxy) -> Serving {
+    proxy.storm(false);
+    let serving = serve(folder);
+    proxy.storm(true);
+    serving
+}
+
+fn handled(folder: &Folder) {
+    folder.wait("an empty queue", |status| status["queue"]["waiting"] == 0);
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn two_daemons_on_one_queue_and_catalog_lose_nothing_though_one_is_killed_again_and_again() {
+    let cloud = Cloud::new(Through::Notification);
+    // With versions every one of them can be copied, however late.
+    cloud.versions("docs");
+    let (steady, steadys) = daemon(&cloud, IN_THE_CLOUD, 1);
+    let (shaken, shakens) = daemon(&cloud, IN_THE_CLOUD, 2);
+    let _serving = serve_into_the_storm(&steady, &steadys);
+    let mut victim = serve_into_the_storm(&shaken, &shakens);
+    let (mut dice, mut told) = (Dice(7), Told::new());
+    for n in 1..=STEPS {
+        step(&cloud, &mut dice, n, &mut told);
+        if n % KILLED_EVERY == 0 {
+            victim.kill();
+            victim = serve_into_the_storm(&shaken, &shakens);
+        }
+    }
+    [&steadys, &shakens].iter().for_each(|proxy| proxy.storm(false));
+    handled(&steady);
+    assert!(steadys.faults() + shakens.faults() > 10, "a calm storm shows nothing");
+
+    let report = &steady.json(&["reconcile"])["reports"][0];
+    assert_eq!((&report["counts"]["gap"], &report["failures"]), (&0.into(), &0.into()), "{report:#}\n{}", steady.log());
+    steady.ok(&["clean", "--now"]);
+    let mut wanted: Vec<String> = told.values().flat_map(|versions| versions.iter().rev().take(3).cloned()).collect();
+    wanted.sort();
+    let mut kept: Vec<String> = cloud.objects("copies").into_values().collect();
+    kept.sort();
+    assert_eq!(kept, wanted, "{told:#?}\n{}\n{}", steady.log(), shaken.log());
+    let active: u64 = told.keys().map(|key| rows(&steady, key)).sum();
+    assert_eq!(active, wanted.len() as u64, "rows and objects, one to one");
+    assert_eq!(steady.json(&["status"])["queue"]["dead_letters"], 0, "{}\n{}", steady.log(), shaken.log());
+}
+
+fn rows(folder: &Folder, key: &str) -> u64 {
+    folder.json(&["history", key])["policies"][0]["copies"].as_array().unwrap().len() as u64
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn a_mirror_at_another_endpoint_is_equal_after_a_storm_of_late_doubled_and_shuffled_events() {
+    let (here, there) = (Cloud::new(Through::Notification), Cloud::new(Through::Notification));
+    let policy = "source = \"s3://cloud@docs\"\ndestination = \"s3://far@copies\"\nevents = \"sqs://cloud@events\"\n\
+                  mode = \"mirror\"";
+    let (folder, proxy) = (Folder::new(), Proxy::before(here.url(), 3));
+    let far = Proxy::before(there.url(), 4);
+    here.configure_at(&folder, policy, proxy.url());
+    let file = folder.root().join("cloud.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (own, policy) = text.split_once("[[policy]]").unwrap();
+    let far_service = format!("[[service]]\nname = \"far\"\nendpoint = \"{}\"\n", far.url());
+    std::fs::write(&file, format!("{own}{far_service}[[policy]]{policy}")).unwrap();
+
+    let _serving = serve_into_the_storm(&folder, &proxy);
+    far.storm(true);
+    let (mut dice, mut told) = (Dice(11), Told::new());
+    let mut seen: Vec<String> = Vec::new();
+    for n in 1..=STEPS {
+        step(&here, &mut dice, n, &mut told);
+        if n % 6 == 0 {
+            // What was delivered before comes again, in an order of its own.
+            seen.extend(told.keys().cloned());
+            let place = dice.below(seen.len());
+            let key = seen.swap_remove(place);
+            here.send(&doubled(&key, if dice.below(2) == 0 { "ObjectRemoved:Delete" } else { "ObjectCreated:Put" }));
+        }
+    }
+    proxy.storm(false);
+    far.storm(false);
+    handled(&folder);
+    assert!(proxy.faults() + far.faults() > 5, "a calm storm shows nothing");
+    let wanted: BTreeMap<String, String> =
+        told.into_iter().filter_map(|(key, mut texts)| Some((key, texts.pop()?))).collect();
+    until(&folder, "the mirror", || there.objects("copies") == wanted);
+    assert_eq!(here.objects("docs"), wanted);
+    assert_eq!(folder.json(&["reconcile"])["reports"][0]["counts"]["gap"], 0);
+}
+
+/// An old event, late.
+fn doubled(key: &str, name: &str) -> String {
+    let key = key.replace('+', "%2B").replace(' ', "+");
+    format!(
+        r#"{{"Records":[{{"eventVersion":"2.1","eventTime":"2026-11-21T10:00:00.000Z","eventName":"{name}",
+            "s3":{{"bucket":{{"name":"docs"}},"object":{{"key":"{key}","sequencer":"0001","size":1,"eTag":"0"}}}}}}]}}"#
+    )
+}
