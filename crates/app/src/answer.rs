@@ -79,8 +79,14 @@ pub(crate) struct PolicyStatus {
     pub(crate) active: u64,
     /// Disowned copies still there.
     pub(crate) disowned: u64,
-    /// Bytes of all copies.
+    /// Bytes of all copies; 0 where they are not known.
     pub(crate) bytes: u64,
+    /// These numbers are estimates of the catalog's service, hours old, rather than counts.
+    #[serde(default)]
+    pub(crate) estimated: bool,
+    /// What the catalog's service charged since the daemon's start.
+    #[serde(default)]
+    pub(crate) capacity: Option<Capacity>,
     /// The breaker has stopped every purge since then.
     pub(crate) tripped_at_ms: Option<i64>,
     /// Removed keys that the breaker counted when it tripped; counting stops at its limit.
@@ -95,6 +101,17 @@ pub(crate) struct PolicyStatus {
     pub(crate) reconcile_gap: Option<u64>,
     /// When the last snapshot of the catalog was saved into the destination.
     pub(crate) snapshot_at_ms: Option<i64>,
+}
+
+/// What a catalog in DynamoDB has used.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Capacity {
+    /// Units of reading.
+    pub(crate) read: f64,
+    /// Units of writing, the index's included.
+    pub(crate) write: f64,
+    /// Requests that were answered.
+    pub(crate) calls: u64,
 }
 
 /// One bucket.

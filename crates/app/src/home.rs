@@ -4,9 +4,10 @@
 //! What is on this machine is wrapped in the engine's retries, what is in a service tries again by itself. Bytes go through
 //! this process where source and destination cannot copy to each other.
 
+use crate::answer::Capacity;
 use crate::exit::Failure;
 use aws::S3Bucket;
-use aws::dynamodb::DynamoDbCatalog;
+use aws::dynamodb::{CapacityUsed, DynamoDbCatalog};
 use engine::ports::catalog::{Catalog, CatalogKeys};
 use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
 use engine::wrap::retry::Retries;
@@ -100,6 +101,17 @@ impl Kept {
         match self {
             Kept::File(catalog) => Some(retries.keys(catalog.clone())),
             Kept::Table(_) => None,
+        }
+    }
+
+    /// What its service charged since the start.
+    pub(crate) fn capacity(&self) -> Option<Capacity> {
+        match self {
+            Kept::File(_) => None,
+            Kept::Table(catalog) => {
+                let CapacityUsed { read, write, calls } = catalog.capacity_used();
+                Some(Capacity { read, write, calls })
+            }
         }
     }
 

@@ -73,6 +73,8 @@ async fn policy_status(
         active: totals.active,
         disowned: totals.disowned,
         bytes: totals.bytes,
+        estimated: totals.estimated,
+        capacity: setting.as_ref().and_then(|setting| setting.catalog.capacity()),
         tripped_at_ms: state.tripped.map(|trip| trip.at.0),
         tripped_removed: state.tripped.map(|trip| trip.removed),
         cleaned_at_ms: state.cleaned_at.map(|at| at.0),

@@ -1,8 +1,8 @@
 //! Answers for people: tables and sentences.
 
 use crate::answer::{
-    Answer, Audit, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey, PolicyHistory, PolicyStatus,
-    ReportView, Status,
+    Answer, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey, PolicyHistory,
+    PolicyStatus, ReportView, Status,
 };
 use crate::when::relative;
 use comfy_table::{Table, presets};
@@ -137,23 +137,31 @@ fn policy_status(text: &mut String, of: &PolicyStatus, now: UnixMs) {
     line(
         text,
         format_args!(
-            "  {} with {}, {} disowned, {}",
+            "  {}{} with {}, {} disowned{}",
+            if of.estimated { "about " } else { "" },
             plural(of.live_keys, "key", "keys"),
             plural(of.active, "copy", "copies"),
             of.disowned,
-            HumanBytes(of.bytes)
+            if of.estimated { String::new() } else { format!(", {}", HumanBytes(of.bytes)) }
         ),
     );
+    if let Some(Capacity { read, write, calls }) = &of.capacity {
+        line(text, format_args!("  the catalog used {read} read and {write} write units in {calls} requests"));
+    }
     let ago = |at: Option<i64>| at.map_or_else(|| "never".to_owned(), |at| relative(UnixMs(at), now));
+    // A table is nobody's to save.
+    let saved = match of.capacity {
+        Some(_) => String::new(),
+        None => format!("; catalog saved {}", ago(of.snapshot_at_ms)),
+    };
     let gap = of.reconcile_gap.map(|gap| format!(" (gap {gap})")).unwrap_or_default();
     line(
         text,
         format_args!(
-            "  cleaned {}, next {}; reconciled {}{gap}; catalog saved {}",
+            "  cleaned {}, next {}; reconciled {}{gap}{saved}",
             ago(of.cleaned_at_ms),
             ago(of.next_clean_ms),
-            ago(of.reconciled_at_ms),
-            ago(of.snapshot_at_ms)
+            ago(of.reconciled_at_ms)
         ),
     );
     if let Some(at) = of.tripped_at_ms {

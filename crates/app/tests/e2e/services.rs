@@ -224,6 +224,10 @@ fn the_walk_of_a_key_in_services_with_notifications() {
     }
     let status = folder.wait("an empty queue", |status| status["queue"]["waiting"] == 0);
     assert_eq!(status["queue"]["dead_letters"], 0, "{status:#}");
+    let capacity = &status["policies"][0]["capacity"];
+    assert!(capacity["read"].as_f64() > Some(0.0) && capacity["write"].as_f64() > Some(0.0), "{status:#}");
+    let told = folder.ok(&["status"]);
+    assert!(told.contains("  about ") && told.contains("  the catalog used "), "{told}");
     assert_eq!(folder.json(&["reconcile"])["reports"][0]["counts"]["gap"], 0);
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
