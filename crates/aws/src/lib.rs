@@ -13,4 +13,4 @@ mod sqs;
 pub use aws_config::SdkConfig;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
-pub use sqs::{Settings as SqsSettings, SqsQueue};
+pub use sqs::{QueueLetter, Settings as SqsSettings, SqsQueue};

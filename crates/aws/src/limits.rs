@@ -59,6 +59,8 @@ pub const ANSWERS_IN_FLIGHT: usize = 8;
 pub const AGAIN_SECONDS_MAX: u64 = 6 * 3_600;
 /// How long a message that nobody can handle waits in a queue that has no dead letters, in seconds.
 pub const STUCK_SECONDS: i32 = 15 * 60;
+/// How long dead letters that a person looks at are hidden from others, in seconds, unless they are let go before.
+pub const LETTERS_HIDDEN_SECONDS: i32 = 60;
 /// Bytes of a reason beside a dead letter.
 pub const REASON_BYTES_MAX: usize = 1_024;
 /// Keys of one BatchGetItem: the service's limit.

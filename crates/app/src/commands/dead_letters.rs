@@ -1,6 +1,7 @@
 //! `dlq`: events that could not be handled: named, shown, put back into the queue, or dropped (which the journal notes,
 //! since nobody will handle them then: I12).
 
+use super::queue_letters::{self, Looked};
 use crate::answer::{Answer, DeadLetterView, DeadLetters, Done, ReportView};
 use crate::command::DeadLetterAct;
 use crate::exit::Failure;
@@ -9,27 +10,59 @@ use crate::limits::{DEAD_LETTER_ROUNDS, DEAD_LETTERS_LISTED};
 use engine::ports::events::DeadLetter;
 use engine::ports::journal::{Action, Entry};
 use engine::report::Report;
-use lifecycle::event::Happened;
+use lifecycle::event::{Happened, ObjectEvent};
 use lifecycle::ids::PolicyName;
 use tokio_util::sync::CancellationToken;
 
-/// Does it.
+/// Does it. What lies in queues of services is let go afterwards, whatever came of it.
 pub(crate) async fn act(
     instance: &Instance,
     act: DeadLetterAct,
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
+    let mut looked = queue_letters::look(instance).await?;
+    let answer = act_on(instance, &mut looked, act, who, cancel).await;
+    let let_go = queue_letters::let_go(&looked).await;
+    let answer = answer?;
+    let_go.map(|()| answer)
+}
+
+async fn act_on(
+    instance: &Instance,
+    looked: &mut [Looked],
+    act: DeadLetterAct,
+    who: &str,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let elsewhere = queue_letters::numbers(looked);
     match act {
-        DeadLetterAct::List => shown(instance, instance.letters.list(None, DEAD_LETTERS_LISTED).await?).await,
+        DeadLetterAct::List => {
+            let here = instance.letters.list(None, DEAD_LETTERS_LISTED).await?;
+            shown(instance, here, queue_letters::views(looked, None)).await
+        }
         DeadLetterAct::Show { id } => match letter(instance, id).await? {
-            Some(letter) => shown(instance, vec![letter]).await,
+            Some(letter) => shown(instance, vec![letter], Vec::new()).await,
+            None if elsewhere.contains(&id) => {
+                shown(instance, Vec::new(), queue_letters::views(looked, Some(id))).await
+            }
             None => Err(Failure::failed(no_letter(id))),
         },
-        DeadLetterAct::Redrive { ids: Some(ids) } => done(redrive(instance, &named(instance, &ids).await?).await?),
-        DeadLetterAct::Drop { ids: Some(ids) } => done(forget(instance, &named(instance, &ids).await?, who).await?),
+        DeadLetterAct::Redrive { ids: Some(ids) } => {
+            let (there, here) = ids.into_iter().partition::<Vec<u64>, _>(|id| elsewhere.contains(id));
+            let mut report = redrive(instance, &named(instance, &here).await?).await?;
+            report.count("redriven", queue_letters::redrive(looked, &there).await?);
+            done(report)
+        }
+        DeadLetterAct::Drop { ids: Some(ids) } => {
+            let (there, here) = ids.into_iter().partition::<Vec<u64>, _>(|id| elsewhere.contains(id));
+            let mut report = forget(instance, &named(instance, &here).await?, who).await?;
+            report.count("dropped", queue_letters::forget(instance, looked, &there, who).await?);
+            done(report)
+        }
         DeadLetterAct::Redrive { ids: None } => {
             let mut report = Report::of("redrive");
+            report.count("redriven", queue_letters::redrive(looked, &elsewhere).await?);
             for _ in 0..DEAD_LETTER_ROUNDS {
                 let letters = next(instance, cancel, &mut report).await?;
                 if letters.is_empty() {
@@ -41,6 +74,7 @@ pub(crate) async fn act(
         }
         DeadLetterAct::Drop { ids: None } => {
             let mut report = Report::of("drop");
+            report.count("dropped", queue_letters::forget(instance, looked, &elsewhere, who).await?);
             for _ in 0..DEAD_LETTER_ROUNDS {
                 let letters = next(instance, cancel, &mut report).await?;
                 if letters.is_empty() {
@@ -120,24 +154,29 @@ fn lines_about(instance: &Instance, letter: &DeadLetter, who: &str) -> Vec<Entry
         copy_key: None,
         size: None,
         checksum: None,
-        rule: format!("{} at {}: {}", event(letter), letter.event.time, letter.why),
+        rule: format!("{} at {}: {}", word(&letter.event), letter.event.time, letter.why),
     };
     names.into_iter().map(line).collect()
 }
 
-fn event(letter: &DeadLetter) -> &'static str {
-    match letter.event.what {
+/// What happened, in one word.
+pub(super) fn word(event: &ObjectEvent) -> &'static str {
+    match event.what {
         Happened::Created(_) => "created",
         Happened::Removed => "removed",
         Happened::VersionRemoved(_) => "version-removed",
     }
 }
 
-async fn shown(instance: &Instance, letters: Vec<DeadLetter>) -> Result<Answer, Failure> {
-    let total = instance.queue.backlog().await?.dead;
+async fn shown(
+    instance: &Instance,
+    letters: Vec<DeadLetter>,
+    elsewhere: Vec<DeadLetterView>,
+) -> Result<Answer, Failure> {
+    let total = instance.backlog().await.0.dead;
     let letters = letters.into_iter().map(|letter| DeadLetterView {
         id: letter.id,
-        event: event(&letter).to_owned(),
+        event: word(&letter.event).to_owned(),
         bucket: letter.bucket,
         key: letter.event.key.to_string(),
         happened_at_ms: letter.event.time.0,
@@ -145,5 +184,9 @@ async fn shown(instance: &Instance, letters: Vec<DeadLetter>) -> Result<Answer, 
         why: letter.why,
         died_at_ms: letter.died_at.0,
     });
-    Ok(Answer::DeadLetters(DeadLetters { now_ms: instance.now().0, letters: letters.collect(), total }))
+    Ok(Answer::DeadLetters(DeadLetters {
+        now_ms: instance.now().0,
+        letters: letters.chain(elsewhere).collect(),
+        total,
+    }))
 }

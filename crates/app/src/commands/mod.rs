@@ -8,6 +8,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod ls;
+mod queue_letters;
 pub(crate) mod reconcile;
 pub(crate) mod release;
 pub(crate) mod restore;

@@ -337,3 +337,30 @@ fn a_mirror_in_a_service_equals_its_source_and_does_not_empty_a_bucket_of_others
     let _serving = serve(&folder);
     assert_eq!(cloud.objects("copies"), wanted);
 }
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn dead_letters_of_a_queue_are_named_put_back_and_dropped() {
+    let (cloud, folder) = (Cloud::new(Through::Notification), Folder::new());
+    cloud.configure(&folder, IN_THE_CLOUD);
+    let _serving = serve(&folder);
+    cloud.send("{ this is no json");
+    let dead = |n: u64| folder.wait("dead letters", |status| status["queue"]["dead_letters"] == n);
+    dead(1);
+    let letters = || folder.json(&["dlq", "list"])["letters"].as_array().unwrap().clone();
+    let [letter] = &letters()[..] else { panic!("one message cannot be read: {:#?}", letters()) };
+    assert_eq!(
+        (&letter["event"], &letter["bucket"]),
+        (&json!("unreadable"), &json!("sqs://cloud@events")),
+        "{letter:#}"
+    );
+    assert!(letter["why"].as_str().unwrap().starts_with("unreadable: the message is no JSON"), "{letter:#}");
+    let id = letter["id"].to_string();
+    assert!(folder.ok(&["dlq", "show", &id]).contains("no JSON"));
+    // It is no more readable than before: it dies again, as another message.
+    folder.ok(&["dlq", "redrive", &id]);
+    folder.wait("the letter's second death", |_| letters().iter().any(|other| other["id"] != letter["id"]));
+    assert!(folder.ok(&["dlq", "drop", "--all"]).contains("1 dropped"));
+    dead(0);
+    assert!(folder.ok(&["audit"]).contains("the message is no JSON"));
+}

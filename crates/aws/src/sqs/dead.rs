@@ -15,11 +15,11 @@ use engine::limits::OUTAGE_ATTEMPTS;
 use std::collections::HashMap;
 
 /// The attribute that says which kind of reason it was.
-const ATTRIBUTE_REASON: &str = "afterimage-reason";
+pub(super) const ATTRIBUTE_REASON: &str = "afterimage-reason";
 /// The attribute with the reason in words.
-const ATTRIBUTE_WHY: &str = "afterimage-why";
+pub(super) const ATTRIBUTE_WHY: &str = "afterimage-why";
 /// The attribute that says how often it was delivered.
-const ATTRIBUTE_ATTEMPTS: &str = "afterimage-attempts";
+pub(super) const ATTRIBUTE_ATTEMPTS: &str = "afterimage-attempts";
 
 /// Why a message is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

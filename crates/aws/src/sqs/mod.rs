@@ -11,6 +11,9 @@
 
 mod dead;
 mod held;
+mod letters;
+
+pub use letters::QueueLetter;
 
 use crate::error_map::Call;
 use crate::limits::{

@@ -1,0 +1,119 @@
+//! Dead letters in queues of services, beside those of the spool: `dlq` treats both alike. A letter that is dropped leaves a
+//! line in the journal first, since nobody will handle it then (I12).
+
+use super::dead_letters::word;
+use crate::answer::DeadLetterView;
+use crate::exit::Failure;
+use crate::instance::Instance;
+use crate::intake::Intake;
+use crate::limits::DEAD_LETTERS_LISTED;
+use aws::QueueLetter;
+use engine::ports::journal::{Action, Entry};
+use lifecycle::ids::PolicyName;
+
+/// The letters of one queue, looked at, and hidden from others until they are let go.
+pub(super) struct Looked {
+    intake: Intake,
+    letters: Vec<QueueLetter>,
+}
+
+/// Looks into every queue.
+pub(super) async fn look(instance: &Instance) -> Result<Vec<Looked>, Failure> {
+    let mut all = Vec::new();
+    for intake in instance.all_intakes() {
+        let letters = intake.queue.look_at_letters(DEAD_LETTERS_LISTED).await?;
+        all.push(Looked { intake, letters });
+    }
+    Ok(all)
+}
+
+/// Ends looking: whatever is still there can be received again.
+pub(super) async fn let_go(all: &[Looked]) -> Result<(), Failure> {
+    for Looked { intake, letters } in all {
+        intake.queue.let_go(letters).await?;
+    }
+    Ok(())
+}
+
+/// Those numbers of them that are there.
+pub(super) fn numbers(all: &[Looked]) -> Vec<u64> {
+    all.iter().flat_map(|looked| looked.letters.iter().map(|letter| letter.id)).collect()
+}
+
+/// Puts the chosen ones back; how many.
+pub(super) async fn redrive(all: &mut [Looked], chosen: &[u64]) -> Result<u64, Failure> {
+    let mut done = 0;
+    for Looked { intake, letters } in all {
+        for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
+            intake.queue.put_letter_back(&letter).await?;
+            done += 1;
+        }
+    }
+    Ok(done)
+}
+
+/// Forgets the chosen ones; how many.
+pub(super) async fn forget(instance: &Instance, all: &mut [Looked], chosen: &[u64], who: &str) -> Result<u64, Failure> {
+    let mut done = 0;
+    for Looked { intake, letters } in all {
+        for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
+            instance.journal.append(&lines_about(instance, intake, &letter, who)).await?;
+            intake.queue.forget_letter(&letter).await?;
+            done += 1;
+        }
+    }
+    Ok(done)
+}
+
+/// One line for every event and policy that would have handled it; one for a message that tells of none.
+fn lines_about(instance: &Instance, intake: &Intake, letter: &QueueLetter, who: &str) -> Vec<Entry> {
+    let line = |policy, key, rule| Entry {
+        at: instance.now(),
+        who: who.to_owned(),
+        policy,
+        action: Action::DropEvent,
+        key,
+        copy_key: None,
+        size: None,
+        checksum: None,
+        rule,
+    };
+    let mut lines = Vec::new();
+    for (bucket, event) in &letter.events {
+        let rule = format!("{} at {}: {}", word(event), event.time, letter.why);
+        let covering = intake.policies.covering(bucket, &event.key);
+        let names = covering.iter().map(|policy| policy.name.clone());
+        lines.extend(names.map(|name| line(name, Some(event.key.clone()), rule.clone())));
+    }
+    if lines.is_empty() {
+        lines.push(line(PolicyName(intake.name.clone()), None, format!("message {}: {}", letter.message, letter.why)));
+    }
+    lines
+}
+
+/// For people, those with a number in `only` where there is one.
+pub(super) fn views(all: &[Looked], only: Option<u64>) -> Vec<DeadLetterView> {
+    let letters = all.iter().flat_map(|looked| looked.letters.iter().map(|letter| (&looked.intake.name, letter)));
+    letters
+        .filter(|(_, letter)| only.is_none_or(|id| id == letter.id))
+        .map(|(queue, letter)| view(queue, letter))
+        .collect()
+}
+
+fn view(queue: &str, letter: &QueueLetter) -> DeadLetterView {
+    let first = letter.events.first();
+    let more = match letter.events.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more events)", n - 1),
+    };
+    DeadLetterView {
+        id: letter.id,
+        bucket: first.map_or_else(|| queue.to_owned(), |(bucket, _)| bucket.clone()),
+        key: first.map_or_else(|| format!("message {}", letter.message), |(_, event)| event.key.to_string()),
+        event: first.map_or("unreadable", |(_, event)| word(event)).to_owned(),
+        happened_at_ms: first.map_or(letter.died_at, |(_, event)| event.time).0,
+        attempts: letter.attempts,
+        why: format!("{}{more}", letter.why),
+        died_at_ms: letter.died_at.0,
+    }
+}
