@@ -23,6 +23,7 @@ struct Shared {
     upstream: String,
     state: AtomicU64,
     stormy: AtomicBool,
+    away: AtomicBool,
     faults: AtomicU64,
 }
 
@@ -46,6 +47,7 @@ impl Proxy {
             upstream: url.trim_start_matches("http://").to_owned(),
             state: AtomicU64::new(seed),
             stormy: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             faults: AtomicU64::new(0),
         });
         let serving = Arc::clone(&shared);
@@ -71,6 +73,11 @@ impl Proxy {
     /// Lets the faults begin, or end.
     pub(crate) fn storm(&self, on: bool) {
         self.shared.stormy.store(on, Ordering::SeqCst);
+    }
+
+    /// Lets the service be out of reach, or back.
+    pub(crate) fn away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
     }
 
     /// How many requests had a fault.
@@ -152,6 +159,10 @@ impl Shared {
     }
 
     fn fate(&self, request: &Request) -> Fate {
+        if self.away.load(Ordering::SeqCst) {
+            self.faults.fetch_add(1, Ordering::SeqCst);
+            return Fate::NeverArrived;
+        }
         if !self.stormy.load(Ordering::SeqCst) {
             return Fate::Passed;
         }

@@ -143,3 +143,33 @@ fn doubled(key: &str, name: &str) -> String {
             "s3":{{"bucket":{{"name":"docs"}},"object":{{"key":"{key}","sequencer":"0001","size":1,"eTag":"0"}}}}}}]}}"#
     )
 }
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn a_region_that_is_out_of_reach_for_a_while_costs_nothing_but_time() {
+    let cloud = Cloud::new(Through::Notification);
+    cloud.versions("docs");
+    let (folder, proxy) = daemon(&cloud, IN_THE_CLOUD, 5);
+    let _serving = serve(&folder);
+    cloud.put("k", "before");
+    until(&folder, "the copy", || cloud.objects("copies").len() == 1);
+    proxy.away(true);
+    for text in ["one", "two", "three"] {
+        cloud.put("k", text);
+    }
+    cloud.put("gone", "soon");
+    cloud.delete("gone");
+    // Each look takes the time of a request, but asks the service itself.
+    until(&folder, "requests that did not arrive", || !cloud.objects("docs").is_empty() && proxy.faults() >= 5);
+    proxy.away(false);
+    let kept = || {
+        let mut texts: Vec<String> = cloud.objects("copies").into_values().collect();
+        texts.sort();
+        texts
+    };
+    until(&folder, "the copies", || kept() == ["one", "soon", "three", "two"]);
+    handled(&folder);
+    let history = folder.json(&["history", "gone"]);
+    assert_eq!(history["policies"][0]["copies"][0]["state"], "disowned", "{history:#}");
+    assert_eq!(folder.json(&["status"])["queue"]["dead_letters"], 0);
+}
