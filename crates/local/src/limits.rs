@@ -14,10 +14,13 @@ pub const WAL_PAGES_MAX: u32 = 8_192;
 pub const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// Bytes of a database's page.
 pub const PAGE_BYTES: u32 = 8 * 1024;
-/// KiB of pages that the writer's connection caches.
-pub const WRITER_CACHE_KIB: u32 = 16 * 1024;
+/// KiB of pages that the writer's connection caches. The caches of all connections are one pool, as the bundled SQLite is
+/// built: any of them may fill the room of all, in every database that is open. The system's own cache stands behind it.
+pub const WRITER_CACHE_KIB: u32 = 8 * 1024;
 /// KiB of pages that each reading connection caches.
-pub const READER_CACHE_KIB: u32 = 4 * 1024;
+pub const READER_CACHE_KIB: u32 = 2 * 1024;
+/// The same of the connection that only folds the log in: it goes from file to file and caches nothing.
+pub const FOLD_CACHE_KIB: u32 = 64;
 /// Connections that read one database at the same time.
 pub const READERS: usize = 4;
 /// Prepared statements that one connection keeps.

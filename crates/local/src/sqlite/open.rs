@@ -12,8 +12,8 @@ use super::readers::Readers;
 use super::writer::Writer;
 use crate::io_error::io_failed;
 use crate::limits::{
-    BUSY_WAIT_MS, CHECKED_ALWAYS_BYTES, PAGE_BYTES, READER_CACHE_KIB, STATEMENTS, WAL_BYTES_KEPT, WAL_PAGES_MAX,
-    WRITER_CACHE_KIB,
+    BUSY_WAIT_MS, CHECKED_ALWAYS_BYTES, FOLD_CACHE_KIB, PAGE_BYTES, READER_CACHE_KIB, STATEMENTS, WAL_BYTES_KEPT,
+    WAL_PAGES_MAX, WRITER_CACHE_KIB,
 };
 use engine::error::{ErrorKind, PortError, PortResult};
 use rusqlite::{Connection, OpenFlags};
@@ -56,7 +56,7 @@ impl Database {
         std::fs::create_dir_all(folder).map_err(io)?;
         let found = look_at_file(path, &attempt)?;
 
-        let connection = connect_writer(path).map_err(|fault| attempt.failed(fault))?;
+        let connection = connect_writer(path, WRITER_CACHE_KIB).map_err(|fault| attempt.failed(fault))?;
         accept(&connection, schema, &attempt)?;
         if found.unclean || found.bytes <= CHECKED_ALWAYS_BYTES {
             check_whole(&connection, &attempt)?;
@@ -65,9 +65,9 @@ impl Database {
         // The file's name must outlive a power cut as well as what is in it.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
 
-        let beside = connect_writer(path).map_err(|fault| attempt.failed(fault))?;
+        let beside = connect_writer(path, FOLD_CACHE_KIB).map_err(|fault| attempt.failed(fault))?;
         let writer = Writer::start(schema.what, connection, beside, schema.remedy).map_err(io)?;
-        let readers = Readers::new(schema.what, path.to_owned(), schema.remedy);
+        let readers = Readers::new(path.to_owned(), schema.remedy);
         Ok(Database { path: path.to_owned(), writer, readers })
     }
 
@@ -131,7 +131,7 @@ fn damaged(attempt: &Attempt, what: &str) -> PortError {
     PortError::new(attempt.attempted, &attempt.object, ErrorKind::Damaged(format!("{what}; {}", attempt.remedy)))
 }
 
-fn connect_writer(path: &Path) -> Result<Connection, Fault> {
+fn connect_writer(path: &Path, cache_kib: u32) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "busy_timeout", BUSY_WAIT_MS)?;
@@ -145,7 +145,7 @@ fn connect_writer(path: &Path) -> Result<Connection, Fault> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    set_memory(&connection, WRITER_CACHE_KIB)?;
+    set_memory(&connection, cache_kib)?;
     Ok(connection)
 }
 

@@ -1,11 +1,8 @@
-//! Reading connections of a database: a few, each on a thread of its own that starts when it is first needed, each used by
-//! one read at a time, the last used first.
+//! Reading connections of a database: a few, opened when first needed, each used by one reader at a time.
 //!
-//! A slow disk never holds up an async thread. A connection stays on one thread, because its page cache is memory that the
-//! allocator keeps per thread: wandering over the runtime's blocking threads, a few caches of 4 MiB came to hold
-//! 80 MiB (`bench memory`). Reads run inside one read transaction each, so that several statements see one state. A read
-//! that begins after a write was answered sees that write: the strong consistency that settling needs (V1). Nothing is
-//! written here.
+//! Reads run on the runtime's blocking threads, so that a slow disk never holds up an async thread, and inside one read
+//! transaction each, so that several statements see one state. A read that begins after a write was answered sees that
+//! write: the strong consistency that settling needs (V1). Nothing is written here.
 
 use super::error_map::{Attempt, Fault};
 use super::open::connect_reader;
@@ -13,10 +10,8 @@ use crate::limits::READERS;
 use engine::error::PortResult;
 use rusqlite::Connection;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// The reading connections of one database.
 pub struct Readers {
@@ -25,34 +20,15 @@ pub struct Readers {
 }
 
 struct Shared {
-    name: String,
     path: PathBuf,
     remedy: &'static str,
-    pool: Mutex<Pool>,
-}
-
-#[derive(Default)]
-struct Pool {
-    /// The threads that wait for work. One that hears of no sender any more ends.
-    idle: Vec<Sender<Work>>,
-    started: Vec<JoinHandle<()>>,
-    closed: bool,
-}
-
-/// On a connection that is opened when it is first needed.
-type Read = Box<dyn FnOnce(&mut Option<Connection>) + Send>;
-
-/// What a thread is handed, with what it gives back afterwards.
-struct Work {
-    read: Read,
-    thread: Sender<Work>,
-    place: OwnedSemaphorePermit,
+    idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    /// For the database at that path, which is open for writing already. `name` is its threads'.
-    pub fn new(name: &str, path: PathBuf, remedy: &'static str) -> Readers {
-        let shared = Shared { name: name.to_owned(), path, remedy, pool: Mutex::default() };
+    /// For the database at that path, which is open for writing already.
+    pub fn new(path: PathBuf, remedy: &'static str) -> Readers {
+        let shared = Shared { path, remedy, idle: Mutex::new(Vec::with_capacity(READERS)) };
         Readers { shared: Arc::new(shared), places: Arc::new(Semaphore::new(READERS)) }
     }
 
@@ -64,18 +40,18 @@ impl Readers {
     {
         let attempt = Attempt { attempted, object: object.into(), remedy: self.shared.remedy };
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return Err(attempt.unanswered()) };
-        let thread = self.shared.thread().map_err(|error| attempt.unanswered().because(error))?;
-        let (caller, answer) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let failed = attempt.clone();
-        let read = Box::new(move |connection: &mut Option<Connection>| {
-            let outcome = shared.read(connection, work).map_err(|fault| attempt.failed(fault));
-            // Nobody waits any more if the caller was dropped: nothing was changed.
-            drop(caller.send(outcome));
-        });
-        let work = Work { read, thread: thread.clone(), place };
-        thread.send(work).map_err(|_| failed.defect("the reading thread is gone"))?;
-        answer.await.map_err(|_| failed.defect("the read panicked"))?
+        let read = move || {
+            let outcome = shared.read(work).map_err(|fault| attempt.failed(fault));
+            drop(place);
+            outcome
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => Err(failed.defect("the read panicked")),
+            Err(_) => Err(failed.unanswered()), // the runtime is going down
+        }
     }
 
     /// Waits for the reads under way and closes the connections. Later reads are refused.
@@ -85,74 +61,22 @@ impl Readers {
             self.places.close();
             drop(places);
         }
-        for thread in self.shared.pool().close() {
-            // It has nothing left to do but to close its connection. A read that panicked has said so to its caller.
-            drop(thread.join());
-        }
-    }
-}
-
-impl Drop for Readers {
-    fn drop(&mut self) {
-        drop(self.shared.pool().close());
-    }
-}
-
-impl Pool {
-    fn close(&mut self) -> Vec<JoinHandle<()>> {
-        self.closed = true;
-        self.idle.clear();
-        std::mem::take(&mut self.started)
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Shared {
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The thread that was last at work, since its cache is warm; else a new one. At most [`READERS`]: the caller has a place.
-    fn thread(self: &Arc<Self>) -> std::io::Result<Sender<Work>> {
-        let mut pool = self.pool();
-        if let Some(thread) = pool.idle.pop() {
-            return Ok(thread);
-        }
-        let (thread, work) = channel();
-        let shared = Arc::clone(self);
-        let name = std::thread::Builder::new().name(format!("read-{}", self.name));
-        let started = name.spawn(move || shared.serve(&work))?;
-        pool.started.retain(|thread| !thread.is_finished());
-        pool.started.push(started);
-        Ok(thread)
-    }
-
-    fn serve(&self, work: &Receiver<Work>) {
-        let mut connection = None;
-        while let Ok(Work { read, thread, place }) = work.recv() {
-            read(&mut connection);
-            let mut pool = self.pool();
-            if !pool.closed {
-                pool.idle.push(thread);
-            }
-            drop(pool);
-            drop(place); // last: whoever gets it finds the thread idle
-        }
-    }
-
-    fn read<T>(
-        &self,
-        slot: &mut Option<Connection>,
-        work: impl FnOnce(&Connection) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let connection = match slot.take() {
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
             Some(connection) => connection,
             None => connect_reader(&self.path)?,
         };
         connection.prepare_cached("BEGIN")?.execute([])?;
         let outcome = work(&connection);
         connection.prepare_cached("ROLLBACK")?.execute([])?;
-        // A connection whose transaction could not be ended was dropped above; this one is fit for the next read.
-        *slot = Some(connection);
+        // A connection whose transaction could not be ended was dropped above; this one is fit for the next reader.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         outcome
     }
 }
