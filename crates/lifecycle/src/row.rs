@@ -156,8 +156,17 @@ impl CopyRow {
         self.undeleted_at().is_some() && self.created_at == other.created_at && self.has_content_of(other)
     }
 
-    /// The two rows' versions have the same content.
+    /// The two rows' versions have the same content: by size and checksum where both have one, since the tag of what was
+    /// uploaded in parts changes when it is put back; else by size and tag.
     pub fn has_content_of(&self, other: &CopyRow) -> bool {
+        match (self.checksum, other.checksum) {
+            (Some(mine), Some(theirs)) => mine == theirs && self.size == other.size,
+            _ => self.has_tag_of(other),
+        }
+    }
+
+    /// The two rows' versions have the same tag and size, as have two copies of one version.
+    pub fn has_tag_of(&self, other: &CopyRow) -> bool {
         self.etag == other.etag && self.size == other.size
     }
 
@@ -316,5 +325,26 @@ mod tests {
         assert!(row.matches(&version(None, "tag", 3)));
         assert!(!row.matches(&version(None, "tag", 4)));
         assert!(!row.matches(&version(None, "other", 3)));
+    }
+
+    #[test]
+    fn contents_are_compared_by_checksum_where_both_rows_have_one_else_by_tag_and_always_by_size() {
+        let of = |tag: &str, size, checksum: Option<u64>| CopyRow {
+            etag: tag.into(),
+            size,
+            checksum: checksum.map(Checksum),
+            ..row("a", Order::lowest(Basis::Sequencer))
+        };
+        let mine = of("of parts-2", 3, Some(7));
+        for (theirs, same) in [
+            (of("whole", 3, Some(7)), true),
+            (of("of parts-2", 3, Some(8)), false),
+            (of("whole", 4, Some(7)), false),
+            (of("of parts-2", 3, None), true),
+            (of("whole", 3, None), false),
+            (of("of parts-2", 4, None), false),
+        ] {
+            assert_eq!((mine.has_content_of(&theirs), theirs.has_content_of(&mine)), (same, same), "{theirs:?}");
+        }
     }
 }

@@ -421,7 +421,7 @@ fn is_older_twin(row: &CopyRow, rows: &[&CopyRow]) -> bool {
     let Some(next) = next_newer(row, rows) else { return false };
     let incomparable = row.version_id.is_none() || next.version_id.is_none();
     let no_own_place = row.floating || next.floating || row.order == next.order;
-    incomparable && no_own_place && next.has_content_of(row)
+    incomparable && no_own_place && next.has_tag_of(row)
 }
 
 fn is_newer(other: &CopyRow, row: &CopyRow) -> bool {

@@ -5,7 +5,7 @@
 
 use lifecycle::event::{Current, Look, Version};
 use lifecycle::guards::Guards;
-use lifecycle::ids::{CopyKey, ObjectKey, VersionId};
+use lifecycle::ids::{Checksum, CopyKey, ObjectKey, VersionId};
 use lifecycle::keep::Keep;
 use lifecycle::order::{Basis, Order};
 use lifecycle::policy::Rules;
@@ -430,6 +430,10 @@ fn what_undelete_put_back_and_the_copy_it_came_from_take_one_place_and_go_togeth
     assert_eq!(disowns(&by_facts(&put_since, &rules(1))), gone);
     let removed = buried(history, seq(5), 90);
     assert_eq!(disowns(&by_facts(&removed, &rules(9))).len(), 3, "a later removal takes all of them");
+    let summed = |row: CopyRow, tag| CopyRow { checksum: Some(Checksum(7)), ..tagged(row, tag) };
+    let in_parts = [summed(back(), "of parts-2"), summed(put_back(), "whole")];
+    let history = rows([undeleted("older", seq(1), 50)].into_iter().chain(in_parts).collect());
+    assert_eq!(by_facts(&history, &rules(2)), at_rest(), "put back, what was uploaded in parts has another tag");
 }
 
 #[test]

@@ -182,7 +182,9 @@ impl One<'_> {
         let mut waiting = once_each(newest_first(partition.rows.iter().filter(|row| is_waiting(row))));
         if let Some(back) = active.first() {
             // An earlier undelete was cut short, or is done. It went from the oldest on: what is newer is left to do.
-            waiting.truncate(waiting.iter().position(|row| back.is_brought_back_from(row)).unwrap_or(0));
+            let original = waiting.iter().position(|row| back.is_brought_back_from(row));
+            let older = || waiting.iter().position(|row| row.created_at < back.created_at); // the original may be purged
+            waiting.truncate(original.or_else(older).unwrap_or(waiting.len()));
         }
         let brought = self.bring_back_copies(key, waiting, partition.greatest_order(), report).await?;
         let Some(newest) = brought.or_else(|| active.first().copied().cloned()) else {

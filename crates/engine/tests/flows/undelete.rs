@@ -253,3 +253,39 @@ async fn given_again_after_a_death_it_still_brings_back_the_newest() {
         world.assert_laws(&format!("k = {k}"));
     }
 }
+
+/// What a dead undelete brought back last tells how far it came, also when the copy that it came from is purged since.
+#[tokio::test]
+async fn given_again_after_a_death_and_a_purge_it_still_brings_back_what_is_left() {
+    for k in 1.. {
+        let world = World::new(Source::Versioned, rules());
+        world.protect("a", "one").await;
+        world.remove("a").await;
+        world.advance(SpanMs(GRACE.0 / 2));
+        for content in ["two", "three"] {
+            world.protect("a", content).await;
+            world.advance(SpanMs(1));
+        }
+        world.remove("a").await;
+        let faults = Arc::new(Faults::die_at(k, Death::Before));
+        let (policy, source) =
+            (world.policy_through(Arc::clone(&faults) as _), world.write_through("target", Arc::clone(&faults) as _));
+        let (what, cancel) = (the_key(), CancellationToken::new());
+        tokio::select! {
+            biased;
+            () = faults.death() => {}
+            _ = undelete(&policy, &what, Depth::All, &source, "alice", &Silent, &cancel) => return,
+        }
+        world.advance(SpanMs(GRACE.0 / 2));
+        clean(&world.policy, &CancellationToken::new()).await.unwrap();
+        assert!(world.disowned("a").iter().all(|(content, _)| content != "one"), "its grace is over: k = {k}");
+        let report = undeleted(&world, the_key(), Depth::All).await;
+        assert_eq!(report.failures, 0, "k = {k}: {report:?}");
+        assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
+        world.handle(&world.event_of_current("a")).await;
+        reconciled(&world).await;
+        let active = world.active("a");
+        assert_eq!(active[..3], ["three", "three", "two"], "put back, and what was there before: k = {k}");
+        world.assert_laws(&format!("k = {k}"));
+    }
+}
