@@ -3,6 +3,7 @@
 import datetime
 import pathlib
 
+import boto3.s3.transfer
 import pytest
 from conftest import LOOKS, rclone, serving
 
@@ -169,3 +170,24 @@ def test_brought_back_with_its_history_and_as_it_was(serve, client, tmp_path):
             folder = tmp_path / f"as of {at_ms}"
             endpoint.afterimage("restore", KEY, "--at", moment(at_ms), "--to", str(folder))
             assert (folder / KEY).read_bytes() == draft.encode()
+
+
+def test_uploaded_in_parts_removed_and_brought_back_again_and_again(serve, tmp_path):
+    """What was uploaded in parts has another tag once it is put back: it still takes one place of `keep`."""
+    config = boto3.s3.transfer.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    drafts = [bytes([n]) * (6 << 20) for n in range(3)]
+    with serve("1h") as endpoint:
+        for draft in drafts:
+            (tmp_path / KEY).write_bytes(draft)
+            endpoint.client().upload_file(str(tmp_path / KEY), "source", KEY, Config=config)
+            endpoint.settled()
+        assert endpoint.client().head_object(Bucket="source", Key=KEY)["ETag"].endswith('-2"')
+        for _ in range(3):
+            endpoint.client().delete_object(Bucket="source", Key=KEY)
+            endpoint.settled()
+            endpoint.afterimage("undelete", KEY)
+            endpoint.settled()
+            assert endpoint.client().get_object(Bucket="source", Key=KEY)["Body"].read() == drafts[-1]
+            active = [copy for copy in history(endpoint)["copies"] if copy["state"] == "active"]
+            contents = [endpoint.client().get_object(Bucket="copies", Key=copy["copy_key"])["Body"].read() for copy in active]
+            assert contents == [drafts[2], drafts[2], drafts[1], drafts[0]], "put back, and every version of the history"
