@@ -63,6 +63,7 @@ impl Rig {
     pub(crate) async fn open(folder: &Path) -> Result<Rig> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new()?);
+        std::fs::create_dir_all(folder)?; // as the binary does before it opens the store
         let store = Store::open(folder, Arc::clone(&clock), Arc::clone(&nonces)).await?;
         for (name, role) in [(SOURCE, Role::Source), (COPIES, Role::Destination)] {
             store.create_bucket(BucketSpec { name: BucketName::new(name)?, role, root: None }).await?;
