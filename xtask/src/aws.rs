@@ -16,11 +16,11 @@ pub(crate) fn test() -> Result<Outcome> {
         let adapters =
             Sh::new("cargo test -p afterimage-aws --tests -- --ignored").env("AFTERIMAGE_EMULATOR", &emulator);
         adapters.run()?;
-        let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services::");
+        let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services:: storms:: ownership::");
         return binary.env("AFTERIMAGE_EMULATOR", emulator).run();
     }
     let tests = Sh::new(
-        "cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^(services|storms)::/)",
+        "cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^(services|storms|ownership)::/)",
     );
     tests.env("AFTERIMAGE_EMULATOR", emulator).run()
 }

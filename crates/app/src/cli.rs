@@ -4,8 +4,8 @@ use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which}
 use crate::exit::Failure;
 use crate::remote::MissingTable;
 use crate::when::moment;
-use crate::wiring::Claim;
 use clap::{Args, Parser, Subcommand};
+use engine::wrap::owned::Claim;
 use lifecycle::time::UnixMs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

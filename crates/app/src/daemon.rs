@@ -15,13 +15,15 @@ use crate::intake;
 use crate::limits::STOP_WAIT;
 use crate::output::{Style, exports};
 use crate::place::{Chosen, remember};
+use crate::reach::reach;
 use crate::remote::MissingTable;
 use crate::schedule;
 use crate::signals::Signals;
-use crate::wiring::{self, Claim};
+use crate::wiring;
 use anyhow::Context;
 use engine::config::{Config, TRIAL_SOURCE};
 use engine::driver::Driver;
+use engine::wrap::owned::Claim;
 use local::clock::SystemClock;
 use local::credentials::Credentials;
 use local::endpoint::{Endpoint, REGION, serve_endpoint};
@@ -53,6 +55,7 @@ pub(crate) async fn serve(
         remember(folder.path(), file)?;
     }
     let instance = wiring::open(folder, config, claim, missing_table, Arc::new(SystemClock)).await?;
+    reach(&instance).await?;
     let address = listener.local_addr().context("cannot read the endpoint's own address")?;
     instance.endpoint.set(format!("http://{address}")).expect("set once, here");
     let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;

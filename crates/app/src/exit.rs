@@ -1,5 +1,6 @@
 //! How a command ends: 0 all done, 1 something failed, 2 wrong usage. Error chains are printed here and nowhere else.
 
+use engine::error::{ErrorKind, PortError};
 use std::fmt;
 use std::process::ExitCode;
 
@@ -36,6 +37,12 @@ impl Failure {
             }
         }
         parts.join(": ")
+    }
+
+    /// Of which kind the port's error was that it came from, if it did.
+    pub(crate) fn port(&self) -> Option<&ErrorKind> {
+        let (Failure::Usage(error) | Failure::Failed(error)) = self else { return None };
+        error.chain().find_map(|cause| cause.downcast_ref::<PortError>()).map(|error| &error.kind)
     }
 
     /// The same failure, saying first what it kept from being done.

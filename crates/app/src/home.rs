@@ -34,6 +34,14 @@ impl Home {
         }
     }
 
+    /// The bucket, if it is in a service.
+    pub(crate) fn there(&self) -> Option<&S3Bucket> {
+        match self {
+            Home::Here(_) => None,
+            Home::There(bucket) => Some(bucket),
+        }
+    }
+
     pub(crate) fn reader(&self, store: &Arc<Store>, retries: &Retries) -> Result<Arc<dyn ObjectRead>, Failure> {
         Ok(match self {
             Home::Here(name) => retries.read(store.reader(name)?),
@@ -101,6 +109,14 @@ impl Kept {
         match self {
             Kept::File(catalog) => Some(retries.keys(catalog.clone())),
             Kept::Table(_) => None,
+        }
+    }
+
+    /// The table, if it is in one.
+    pub(crate) fn table(&self) -> Option<&Arc<DynamoDbCatalog>> {
+        match self {
+            Kept::File(_) => None,
+            Kept::Table(catalog) => Some(catalog),
         }
     }
 

@@ -14,6 +14,7 @@ use engine::ports::clock::{Clock, Nonces};
 use engine::ports::events::{DeadLetters, EventQueue};
 use engine::ports::journal::Journal;
 use engine::ports::metrics::Counters;
+use engine::wrap::owned::Ownership;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use local::credentials::Keyring;
@@ -80,6 +81,8 @@ pub(crate) struct Setting {
     pub(crate) destination: Home,
     /// Its catalog.
     pub(crate) catalog: Kept,
+    /// Its right to a destination in a service.
+    pub(crate) ownership: Option<Arc<Ownership>>,
     /// When its catalog was last saved into the destination.
     pub(crate) snapshot_at: Option<UnixMs>,
 }
@@ -143,7 +146,8 @@ impl Instance {
     pub(crate) async fn knowing(&self, name: Option<&str>, key: &ObjectKey) -> Result<Vec<Arc<Policy>>, Failure> {
         let mut knowing = Vec::new();
         for policy in self.selected(name)? {
-            if !policy.catalog.partition(key).await?.rows.is_empty() {
+            let partition = policy.catalog.partition(key).await.map_err(|error| not_asked(&policy, name, error))?;
+            if !partition.rows.is_empty() {
                 knowing.push(policy);
             }
         }
@@ -153,6 +157,15 @@ impl Instance {
     /// The one policy that a command over many keys means.
     pub(crate) fn the_one(&self, name: Option<&str>) -> Result<Arc<Policy>, Failure> {
         one_of(self.selected(name)?, "choose one with --policy")
+    }
+}
+
+/// What a command over several policies says when one of them does not answer: the others need not wait for it.
+pub(crate) fn not_asked(policy: &Policy, name: Option<&str>, error: impl Into<Failure>) -> Failure {
+    let failed = error.into().while_doing(format!("the policy {} could not be asked", policy.name));
+    match name {
+        Some(_) => failed,
+        None => failed.while_doing("name the policy that you mean with --policy"),
     }
 }
 
@@ -181,6 +194,7 @@ pub(crate) mod tests {
     use crate::wiring;
     use engine::config::Config;
     use engine::ports::clock::Clock;
+    use engine::wrap::owned::Claim;
     use std::sync::Arc;
 
     /// A fresh folder at work as for trying out, as a daemon has it but for its loops.
@@ -189,7 +203,7 @@ pub(crate) mod tests {
         let path = root.path().join("data");
         let folder = Folder::open(&path, IfMissing::Create).unwrap();
         let config = Config::trial(path);
-        let instance = wiring::open(folder, config, wiring::Claim::Own, MissingTable::Refuse, clock).await.unwrap();
+        let instance = wiring::open(folder, config, Claim::Own, MissingTable::Refuse, clock).await.unwrap();
         instance.endpoint.set("http://127.0.0.1:9000".to_owned()).unwrap();
         (root, instance)
     }

@@ -31,5 +31,3 @@ pub(crate) const DEAD_LETTER_ROUNDS: usize = 10_000;
 pub(crate) const CLOCK_LOOK_EVERY: SpanMs = SpanMs::seconds(30);
 /// How long a queue of a service that cannot be read at all is left alone.
 pub(crate) const INTAKE_AGAIN: SpanMs = SpanMs::minutes(1);
-/// Objects of a mirror's destination that are looked at before the first comparison: whether Afterimage made them.
-pub(crate) const MIRROR_SAMPLE: usize = 10;

@@ -20,6 +20,7 @@ mod intake;
 mod limits;
 mod output;
 mod place;
+mod reach;
 mod remote;
 mod schedule;
 mod signals;
@@ -32,6 +33,7 @@ use clap::Parser;
 use cli::{Cli, Place, Task};
 use command::Command;
 use engine::ports::clock::Clock;
+use engine::wrap::owned::Claim;
 use exit::Failure;
 use feed::feed;
 use folder::{Folder, IfMissing};
@@ -46,7 +48,6 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use wiring::Claim;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

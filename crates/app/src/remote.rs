@@ -54,10 +54,10 @@ impl Services {
         Ok((service, config))
     }
 
-    /// A bucket.
+    /// A bucket. It is asked nothing yet, as nothing here is: see `reach.rs`.
     pub(crate) async fn bucket(&self, bucket: &Remote) -> Result<S3Bucket, Failure> {
         let (service, config) = self.service(bucket.service.as_ref()).await?;
-        Ok(S3Bucket::open(&service, &config, &bucket.name).await?)
+        Ok(S3Bucket::new(&service, &config, &bucket.name))
     }
 
     /// The catalog of a policy.
@@ -76,18 +76,28 @@ impl Services {
             index_shards: place.index_shards,
             copies_per_key: copies_per_key(&policy.terms.keep, policy.terms.protect_for),
         };
-        let opened = DynamoDbCatalog::open(client.clone(), &table, clock.clone(), nonces.clone()).await;
-        match (opened, self.missing_table) {
+        Ok(DynamoDbCatalog::new(client, &table, clock, nonces)?)
+    }
+
+    /// Checks the table of a catalog, which is made if a person said so.
+    pub(crate) async fn check_table(
+        &self,
+        place: &TablePlace,
+        catalog: &DynamoDbCatalog,
+        clock: &dyn Clock,
+    ) -> Result<(), Failure> {
+        match (catalog.check().await, self.missing_table) {
             (Err(error), MissingTable::Make) if error.kind == ErrorKind::Missing => {
-                create_table(&client, &table.name, clock.as_ref()).await?;
-                tracing::info!(table = table.name, "the table was not there, and has been made");
-                Ok(DynamoDbCatalog::open(client, &table, clock, nonces).await?)
+                let (service, config) = self.service(place.table.service.as_ref()).await?;
+                create_table(&service.dynamodb(&config), &place.table.name, clock).await?;
+                tracing::info!(table = place.table.name, "the table was not there, and has been made");
+                Ok(catalog.check().await?)
             }
             (Err(error), MissingTable::Refuse) if error.kind == ErrorKind::Missing => Err(Failure::failed(format!(
                 "the table {} of its catalog does not exist: `afterimage serve --make-tables` makes it",
                 place.table
             ))),
-            (opened, _) => Ok(opened?),
+            (checked, _) => Ok(checked?),
         }
     }
 
@@ -104,7 +114,7 @@ impl Services {
             EventChannel::EventBridge => Channel::EventBridge,
         };
         let settings = SqsSettings { basis: policy.order, channel, ..SqsSettings::default() };
-        Ok(SqsQueue::open(&config, &events.queue.name, settings, clock).await?)
+        Ok(SqsQueue::new(&config, &events.queue.name, settings, clock))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::folder::Folder;
 use crate::home::{Home, Kept};
 use crate::instance::{Instance, Setting, UNPOISONED};
 use crate::intake::Intake;
-use crate::limits::MIRROR_SAMPLE;
+use crate::reach::Me;
 use crate::remote::{MissingTable, Services};
 use anyhow::Context;
 use engine::config::{COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
@@ -15,8 +15,8 @@ use engine::error::ErrorKind as PortErrorKind;
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
-use engine::ports::objects::META_SOURCE;
 use engine::steps::purge::Purger;
+use engine::wrap::owned::{Claim, Ownership};
 use engine::wrap::retry::Retries;
 use local::clock::SystemNonces;
 use local::credentials::{Credentials, Keyring};
@@ -29,15 +29,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-
-/// What to do with a destination's folder that another data folder has marked as its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// Refuse it.
-    Own,
-    /// Take it over: a person said so.
-    TakeOver,
-}
 
 /// Why a policy is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,8 +167,28 @@ async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked)
         Some(setting) => setting.catalog,
         None => catalog_of(instance, &config).await?,
     };
+    let claim = match asked {
+        Asked::ByName(claim) => claim,
+        Asked::ByDefault => Claim::Own,
+    };
     let store = &instance.store;
     let retries = Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone());
+    let ownership = destination.there().map(|bucket| {
+        let me =
+            Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone(), store: store.clone() };
+        let name = config.destination.to_string();
+        let (reader, prefix) = (source.reader(store, &retries), config.source.prefix.clone());
+        reader.map(|reader| Arc::new(Ownership::new(name, bucket.writer(), reader, prefix, Box::new(me), claim)))
+    });
+    let ownership = ownership.transpose()?;
+    let (mut copier, mut recopier, mut purger) = (
+        destination.copier(&source, store, &retries)?,
+        destination.copier(&destination, store, &retries)?,
+        destination.purger(store, &retries)?,
+    );
+    if let Some(ownership) = &ownership {
+        (copier, recopier, purger) = (ownership.copier(copier), ownership.copier(recopier), ownership.purger(purger));
+    }
     let policy = Policy {
         name: config.name.clone(),
         mode: config.mode,
@@ -186,9 +197,9 @@ async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked)
         source_prefix: config.source.prefix.clone(),
         source: source.reader(store, &retries)?,
         destination: destination.reader(store, &retries)?,
-        copier: destination.copier(&source, store, &retries)?,
-        recopier: destination.copier(&destination, store, &retries)?,
-        purger: Purger::new(destination.purger(store, &retries)?),
+        copier,
+        recopier,
+        purger: Purger::new(purger),
         catalog: catalog.catalog(&retries),
         keys: catalog.keys(&retries),
         scratch: instance.folder.path().to_owned(),
@@ -197,14 +208,11 @@ async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked)
         nonces: instance.nonces.clone(),
         metrics: instance.metrics.clone(),
     };
-    if asked == Asked::ByName(Claim::Own) && destination.here().is_none() {
-        refuse_to_empty(&policy).await?;
-    }
     take_in(instance, &config, &policy).await?;
     let by_default = asked == Asked::ByDefault;
     instance.settings.write().expect(UNPOISONED).insert(
         config.name.to_string(),
-        Setting { config, by_default, source, destination, catalog, snapshot_at: None },
+        Setting { config, by_default, source, destination, catalog, ownership, snapshot_at: None },
     );
     instance.policies.put(policy);
     Ok(())
@@ -255,24 +263,6 @@ async fn take_in(instance: &Instance, config: &PolicyConfig, policy: &Policy) ->
     };
     intake.policies.put(policy.clone());
     instance.intakes.write().expect(UNPOISONED).insert(name, intake);
-    Ok(())
-}
-
-/// A mirror deletes what its source has not: before its first comparison, a bucket that holds what others made is refused.
-async fn refuse_to_empty(policy: &Policy) -> Result<(), Failure> {
-    if policy.mode != Mode::Mirror || policy.catalog.state().await?.reconciled.is_some() {
-        return Ok(());
-    }
-    for listed in policy.destination.list("", None, MIRROR_SAMPLE).await?.items {
-        let head = policy.destination.head(&listed.key, None).await?;
-        if head.is_some_and(|head| !head.metadata.contains_key(META_SOURCE)) {
-            return Err(Failure::failed(format!(
-                "the destination holds {}, which Afterimage did not make, and a mirror deletes what its source has not: name \
-                 an empty bucket, or say `serve --take-over` if it may go",
-                listed.key
-            )));
-        }
-    }
     Ok(())
 }
 

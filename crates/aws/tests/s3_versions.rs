@@ -25,7 +25,7 @@ async fn versioned(emulator: &Emulator, name: &str) -> S3Bucket {
     let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
     client.put_bucket_versioning().bucket(name).versioning_configuration(on).send().await.unwrap();
     let bucket = S3Bucket::open(&emulator.service(), &emulator.config(), name).await.unwrap();
-    assert!(bucket.is_versioned());
+    assert!(bucket.is_versioned().await.unwrap());
     bucket
 }
 

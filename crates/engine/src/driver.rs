@@ -8,7 +8,8 @@
 use crate::error::{FlowError, PortResult, Retry};
 use crate::flows::handle::handle;
 use crate::limits::{
-    DELIVERY_ATTEMPTS, EVENT_BATCH, KEYS_IN_FLIGHT, OUTAGE_ATTEMPTS, REDELIVERY_WAIT_MAX, REDELIVERY_WAIT_MIN,
+    BUCKETS_TOLD_MAX, DELIVERY_ATTEMPTS, EVENT_BATCH, KEYS_IN_FLIGHT, OUTAGE_ATTEMPTS, REDELIVERY_WAIT_MAX,
+    REDELIVERY_WAIT_MIN,
 };
 use crate::policy::Policy;
 use crate::ports::clock::{Clock, Nonces};
@@ -19,38 +20,48 @@ use futures_util::{FutureExt, StreamExt, stream};
 use lifecycle::event::ObjectEvent;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The policies at work; buckets made by clients add to them while the driver runs.
 #[derive(Clone, Default)]
-pub struct Policies(Arc<RwLock<Vec<Arc<Policy>>>>);
+pub struct Policies {
+    all: Arc<RwLock<Vec<Arc<Policy>>>>,
+    /// Buckets with keys that no policy looks after, told once each.
+    passed_over: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Policies {
     /// Adds a policy, or replaces the one of the same name.
     pub fn put(&self, policy: Policy) {
-        let mut policies = self.0.write().expect("no holder of this lock panics");
+        let mut policies = self.all.write().expect("no holder of this lock panics");
         policies.retain(|other| other.name != policy.name);
         policies.push(Arc::new(policy));
     }
 
     /// Takes a policy out.
     pub fn remove(&self, name: &lifecycle::ids::PolicyName) {
-        self.0.write().expect("no holder of this lock panics").retain(|policy| policy.name != *name);
+        self.all.write().expect("no holder of this lock panics").retain(|policy| policy.name != *name);
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Policy>> {
-        self.0.read().expect("no holder of this lock panics").clone()
+        self.all.read().expect("no holder of this lock panics").clone()
     }
 
     /// Those that look after a key of a bucket.
     pub fn covering(&self, bucket: &str, key: &ObjectKey) -> Vec<Arc<Policy>> {
         self.all().into_iter().filter(|policy| policy.covers(bucket, key)).collect()
+    }
+
+    /// Whether events of that bucket are passed over for the first time.
+    fn are_new_to(&self, bucket: &str) -> bool {
+        let mut told = self.passed_over.lock().expect("no holder of this lock panics");
+        told.len() < BUCKETS_TOLD_MAX && told.insert(bucket.to_owned())
     }
 }
 
@@ -154,7 +165,11 @@ impl Driver {
         let events: Vec<ObjectEvent> = batch.deliveries.iter().map(|delivery| delivery.event.clone()).collect();
         let mut failures: Vec<FlowError> = Vec::new();
         // Every policy has its turn: one whose destination is broken must not keep the others from their copies.
-        for policy in self.policies.covering(&batch.bucket, &batch.key) {
+        let covering = self.policies.covering(&batch.bucket, &batch.key);
+        if covering.is_empty() && self.policies.are_new_to(&batch.bucket) {
+            tracing::warn!(bucket = %batch.bucket, key = %batch.key, "no policy looks after it: its events are passed over");
+        }
+        for policy in covering {
             // A bug in a flow must not take the daemon down with the other keys: it is a failure like others.
             let handled = AssertUnwindSafe(handle(&policy, &batch.key, &events)).catch_unwind().await;
             failures.extend(handled.unwrap_or_else(|_| Err(panicked(&batch.key))).err());

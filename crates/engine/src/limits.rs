@@ -4,6 +4,10 @@ use lifecycle::time::SpanMs;
 
 /// How often settling one key may start over before the event is put back.
 pub const SETTLE_ROUNDS: usize = 16;
+/// Bytes that are read of the object that says whose a bucket is.
+pub const OWNER_BYTES_MAX: u64 = 64 << 10;
+/// Objects of a destination that are looked at for one that is none of the program's own.
+pub const OWNER_SAMPLE: usize = 1_000;
 /// How often a mirrored key is made equal in one handling.
 pub const MIRROR_ROUNDS: usize = 16;
 /// Events older than this only trigger a look: their tombstone may be forgotten (guard 7).
@@ -15,6 +19,8 @@ pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
 /// one that is slower finds its row put already, under the same name, or settles its key once
 /// more where bytes and row are gone again: at worst a disowned row without bytes, until the next grace.
 pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
+/// Buckets whose events nobody looks after, of which it is told.
+pub const BUCKETS_TOLD_MAX: usize = 1_000;
 /// Deliveries of one event before it goes to the dead letters.
 pub const DELIVERY_ATTEMPTS: u32 = 12;
 /// The same for failures that trying again can mend (a full or unmounted disk, a missing right): about a day of outage.

@@ -8,11 +8,13 @@ use crate::ports::objects::{ObjectCopy, ObjectRead};
 use crate::steps::purge::Purger;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::policy::Rules;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a policy does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Timestamped copies with a history.
     Copies,

@@ -87,14 +87,17 @@ pub(crate) fn set_catalogs_aside(
         let policy = config.policies.iter().find(|policy| policy.name.as_str() == name);
         policy.is_some_and(|policy| policy.catalog != CatalogPlace::Local)
     };
-    if let Some(policy) = policy.filter(|policy| in_a_table(policy)) {
+    let meant = config.policies.iter().map(|configured| configured.name.to_string());
+    let meant = meant.filter(|name| policy.is_none_or(|policy| policy == name));
+    let (tables, mut names): (Vec<String>, Vec<String>) = meant.partition(|name| in_a_table(name));
+    if !tables.is_empty() {
         return Err(Failure::usage(format!(
-            "the catalog of {policy} is a table, which is not moved aside: name a new table in the configuration, then \
-             `afterimage serve --make-tables` fills it from the destination"
+            "a catalog in a table is not moved aside, as that of {}: name a new table in the configuration, then \
+             `afterimage serve --make-tables` fills it from the destination; name a policy with another catalog with \
+             --policy",
+            tables.join(", ")
         )));
     }
-    let mut names: Vec<String> = config.policies.iter().map(|policy| policy.name.to_string()).collect();
-    names.retain(|name| !in_a_table(name));
     // Buckets that clients made have catalogs, too, under the buckets' names.
     let folder = data.join("catalog");
     if folder.exists() {

@@ -5,10 +5,12 @@ use crate::answer::{Answer, BucketStatus, PolicyStatus, QueueStatus, Status};
 use crate::exit::Failure;
 use crate::instance::{Instance, Setting};
 use crate::limits::RECONCILE_AGE_MAX;
+use engine::error::PortResult;
 use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
 use engine::policy::{Mode, Policy};
-use engine::ports::catalog::PolicyState;
+use engine::ports::catalog::{PolicyState, Totals};
 use engine::ports::events::Backlog;
+use engine::report::chain;
 use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
 use local::store::Role;
@@ -29,9 +31,16 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
         status.problems.push("`afterimage serve` is not running: nothing is copied or cleaned".to_owned());
     }
     for policy in instance.policies.all() {
-        let state = policy.catalog.state().await?;
-        status.policies.push(policy_status(instance, &policy, &state, now).await?);
-        problems_of(instance, &policy, &state, now, &mut status.problems);
+        match of_policy(instance, &policy, now).await {
+            Ok((of_policy, state)) => {
+                status.policies.push(of_policy);
+                problems_of(instance, &policy, &state, now, &mut status.problems);
+            }
+            // How the others stand is told all the same.
+            Err(error) => {
+                status.problems.push(format!("{}: its catalog cannot be asked: {}", policy.name, chain(&error)))
+            }
+        }
     }
     status.policies.sort_by(|a, b| a.name.cmp(&b.name));
     let (backlog, unknown) = instance.backlog().await;
@@ -46,16 +55,22 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
     Ok(Answer::Status(Box::new(status)))
 }
 
-async fn policy_status(
+async fn of_policy(instance: &Instance, policy: &Policy, now: UnixMs) -> PortResult<(PolicyStatus, PolicyState)> {
+    let state = policy.catalog.state().await?;
+    let totals = policy.catalog.totals().await?;
+    Ok((policy_status(instance, policy, &state, totals, now), state))
+}
+
+fn policy_status(
     instance: &Instance,
     policy: &Policy,
     state: &PolicyState,
+    totals: Totals,
     now: UnixMs,
-) -> Result<PolicyStatus, Failure> {
-    let totals = policy.catalog.totals().await?;
+) -> PolicyStatus {
     let setting = instance.setting(policy);
     let configured = setting.as_ref().map(|setting| &setting.config);
-    Ok(PolicyStatus {
+    PolicyStatus {
         name: policy.name.to_string(),
         mode: match policy.mode {
             Mode::Copies => "copies",
@@ -82,7 +97,7 @@ async fn policy_status(
         reconciled_at_ms: state.reconciled.map(|(at, _)| at.0),
         reconcile_gap: state.reconciled.map(|(_, gap)| gap),
         snapshot_at_ms: setting.and_then(|setting| setting.snapshot_at).map(|at| at.0),
-    })
+    }
 }
 
 fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: UnixMs, problems: &mut Vec<String>) {

@@ -58,7 +58,7 @@ impl DynamoDbCatalog {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let word = Word::indexed(query.what);
-        let statuses = self.layout.statuses(word, self.shards_ever);
+        let statuses = self.layout.statuses(word, self.checked().await?.shards_ever);
         let shard = |status| Shard { status, start: None, read_to: from, ended: false };
         let mut shards: Vec<Shard> = statuses.into_iter().map(shard).collect();
         let mut smallest = Smallest { entries: BTreeSet::new(), most: limit + 1 };
@@ -114,7 +114,7 @@ impl DynamoDbCatalog {
     /// Tombstones noted since then, counted up to `enough`.
     pub(super) async fn count_removed(&self, since: UnixMs, enough: u64) -> PortResult<u64> {
         let mut counted: u64 = 0;
-        for status in self.layout.statuses(Word::Removed, self.shards_ever) {
+        for status in self.layout.statuses(Word::Removed, self.checked().await?.shards_ever) {
             let call = self.call("count removed keys", "dynamodb:Query", &status);
             let mut start = None;
             for _ in 0..INDEX_QUERIES_MAX {

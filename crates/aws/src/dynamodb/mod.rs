@@ -44,6 +44,7 @@ use lifecycle::row::{CopyRow, Partition, Tombstone};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::sync::OnceCell;
 
 /// Which table, and how the policy lies in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +73,8 @@ pub struct DynamoDbCatalog {
     table: String,
     layout: Layout,
     copies_per_key: u64,
-    /// The most shards that this policy's entries were ever spread over: all of them are read.
-    shards_ever: u32,
+    /// Known once the table has been checked.
+    checked: OnceCell<Checked>,
     /// Whether the service takes batches of statements; some that speak the protocol do not.
     takes_statements: AtomicBool,
     clock: Arc<dyn Clock>,
@@ -81,9 +82,19 @@ pub struct DynamoDbCatalog {
     capacity: Capacity,
 }
 
+/// What is known of a table that is a catalog's.
+#[derive(Clone, Debug)]
+struct Checked {
+    /// The table's name in the world, where the service gives one.
+    arn: Option<String>,
+    /// The most shards that this policy's entries were ever spread over: all of them are read.
+    shards_ever: u32,
+}
+
 impl DynamoDbCatalog {
-    /// Checks the table ([`check_table`]), and notes there over how many shards this policy is spread.
-    pub async fn open(
+    /// A catalog by its table's name: nothing is asked before it is needed, so that an outage keeps nobody from what else
+    /// they have. Errors: `table` says what cannot be.
+    pub fn new(
         client: Client,
         table: &Table,
         clock: Arc<dyn Clock>,
@@ -92,20 +103,49 @@ impl DynamoDbCatalog {
         let layout = Layout::new(table.prefix.as_deref(), table.index_shards).map_err(|error| {
             PortError::new("open catalog table", &table.name, ErrorKind::Invalid(error.to_string()))
         })?;
-        check_table(&client, &table.name).await?;
-        let mut catalog = DynamoDbCatalog {
+        Ok(DynamoDbCatalog {
             client,
             table: table.name.clone(),
             layout,
             copies_per_key: table.copies_per_key.max(1),
-            shards_ever: 1,
+            checked: OnceCell::new(),
             takes_statements: AtomicBool::new(true),
             clock,
             nonces,
             capacity: Capacity::default(),
-        };
-        catalog.shards_ever = catalog.note_shards().await?;
+        })
+    }
+
+    /// A catalog whose table has been checked ([`check_table`]).
+    pub async fn open(
+        client: Client,
+        table: &Table,
+        clock: Arc<dyn Clock>,
+        nonces: Arc<dyn Nonces>,
+    ) -> PortResult<DynamoDbCatalog> {
+        let catalog = DynamoDbCatalog::new(client, table, clock, nonces)?;
+        catalog.check().await?;
         Ok(catalog)
+    }
+
+    /// Checks the table ([`check_table`]), and notes there over how many shards this policy is spread. Once: every other
+    /// call does so before its own work.
+    pub async fn check(&self) -> PortResult<()> {
+        self.checked().await.map(drop)
+    }
+
+    /// The catalog's name in the world: the same for everyone who works on it.
+    pub async fn identity(&self) -> PortResult<String> {
+        let table = self.checked().await?.arn.as_ref().unwrap_or(&self.table);
+        Ok(format!("{table}/{}", self.layout.policy()))
+    }
+
+    async fn checked(&self) -> PortResult<&Checked> {
+        let check = async || {
+            let arn = check_table(&self.client, &self.table).await?;
+            Ok(Checked { arn, shards_ever: self.note_shards().await? })
+        };
+        self.checked.get_or_try_init(check).await
     }
 
     /// What the service charged this catalog since it was opened.
@@ -145,22 +185,27 @@ fn is_unknown<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> boo
 #[async_trait]
 impl CatalogRead for DynamoDbCatalog {
     async fn partition(&self, key: &ObjectKey) -> PortResult<Partition> {
+        self.check().await?;
         self.read_partition(key).await
     }
 
     async fn rows(&self, ids: &[RowId]) -> PortResult<Vec<Option<CopyRow>>> {
+        self.check().await?;
         self.read_rows(ids).await
     }
 
     async fn index(&self, query: &IndexQuery) -> PortResult<Page<IndexEntry, IndexEntry>> {
+        self.check().await?;
         self.index_page(query).await
     }
 
     async fn totals(&self) -> PortResult<Totals> {
+        self.check().await?;
         self.estimate_totals().await
     }
 
     async fn state(&self) -> PortResult<PolicyState> {
+        self.check().await?;
         self.read_state().await
     }
 }
@@ -168,34 +213,44 @@ impl CatalogRead for DynamoDbCatalog {
 #[async_trait]
 impl Catalog for DynamoDbCatalog {
     async fn upsert(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
+        self.check().await?;
         self.upsert_row(original, row).await
     }
 
     async fn record_mirrored(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
+        self.check().await?;
         self.replace_row(original, row).await
     }
 
     async fn change(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
-        self.change_rows(changes).await
+        match self.check().await {
+            Ok(()) => self.change_rows(changes).await,
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     async fn bury(&self, key: &ObjectKey, tombstone: &Tombstone) -> PortResult<bool> {
+        self.check().await?;
         self.put_tombstone(key, tombstone).await
     }
 
     async fn forget_tombstones(&self, noted_before: UnixMs, limit: usize) -> PortResult<u64> {
+        self.check().await?;
         self.delete_tombstones(noted_before, limit).await
     }
 
     async fn set_state(&self, change: StateChange) -> PortResult<()> {
+        self.check().await?;
         self.change_state(change).await
     }
 
     async fn lease(&self, name: &str, holder: &str, now: UnixMs, until: UnixMs) -> PortResult<bool> {
+        self.check().await?;
         self.take_lease(name, holder, now, until).await
     }
 
     async fn unlease(&self, name: &str, holder: &str) -> PortResult<()> {
+        self.check().await?;
         self.give_lease_back(name, holder).await
     }
 }

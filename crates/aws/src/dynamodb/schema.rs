@@ -24,14 +24,14 @@ const TYPES: [(&str, ScalarAttributeType); 4] = [
     (DISOWNED_AT, ScalarAttributeType::N),
 ];
 
-/// Refuses a table that is none of a catalog's, with every difference.
-pub async fn check_table(client: &Client, table: &str) -> PortResult<()> {
+/// Refuses a table that is none of a catalog's, with every difference; the table's ARN, where the service gives one.
+pub async fn check_table(client: &Client, table: &str) -> PortResult<Option<String>> {
     let call = Call::new("check catalog table", "dynamodb:DescribeTable", table);
     let found = describe(client, table, &call).await?;
     let mut differences = differences(&found);
     differences.extend(ttl_difference(client, table).await?);
     if differences.is_empty() {
-        return Ok(());
+        return Ok(found.table_arn);
     }
     let why = format!("it is no table of a catalog: {}", differences.join("; "));
     Err(call.failed(ErrorKind::Invalid(why)))
@@ -53,7 +53,7 @@ pub async fn create_table(client: &Client, table: &str, clock: &dyn Clock) -> Po
     if ttl_difference(client, table).await?.is_some() {
         switch_ttl_on(client, table).await?;
     }
-    check_table(client, table).await
+    check_table(client, table).await.map(drop)
 }
 
 fn wanted(client: &Client, table: &str) -> Result<CreateTableFluentBuilder, aws_sdk_dynamodb::error::BuildError> {

@@ -22,6 +22,7 @@ use engine::error::PortResult;
 use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
 use lifecycle::ids::ObjectKey;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// One bucket.
 #[derive(Clone, Debug)]
@@ -29,7 +30,8 @@ pub struct S3Bucket {
     client: Client,
     service: Service,
     name: String,
-    versioned: bool,
+    /// Asked for when it is first needed, of the service itself.
+    versioned: Arc<OnceCell<bool>>,
     sizes: CopySizes,
 }
 
@@ -49,23 +51,22 @@ impl Default for CopySizes {
 }
 
 impl S3Bucket {
-    /// Takes a bucket up: asks whether it keeps versions. Errors: it is not there, or the credentials may not look.
+    /// A bucket by its name: nothing is asked yet, so that an outage keeps nobody from what else they have.
+    pub fn new(service: &Service, config: &SdkConfig, name: &str) -> S3Bucket {
+        S3Bucket {
+            client: service.s3(config),
+            service: service.clone(),
+            name: name.to_owned(),
+            versioned: Arc::default(),
+            sizes: CopySizes::default(),
+        }
+    }
+
+    /// A bucket that answers. Errors: it is not there, the credentials may not look, or no answer came.
     pub async fn open(service: &Service, config: &SdkConfig, name: &str) -> PortResult<S3Bucket> {
-        let client = service.s3(config);
-        let call = Call::new("open bucket", "s3:GetBucketVersioning", format!("s3://{name}"));
-        let answer = client.get_bucket_versioning().bucket(name).send().await;
-        let versioned = match answer {
-            // Suspended, it may still hold the versions from before.
-            Ok(answer) => {
-                matches!(answer.status(), Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended))
-            }
-            Err(error) => match call.sdk(error) {
-                // A store without versions may not know the question.
-                error if error.kind == engine::error::ErrorKind::Unsupported => false,
-                error => return Err(error),
-            },
-        };
-        Ok(S3Bucket { client, service: service.clone(), name: name.to_owned(), versioned, sizes: CopySizes::default() })
+        let bucket = S3Bucket::new(service, config, name);
+        bucket.is_versioned().await?;
+        Ok(bucket)
     }
 
     /// The same bucket with other sizes for copies into it: parts are copied side by side, which may be faster.
@@ -73,9 +74,24 @@ impl S3Bucket {
         S3Bucket { sizes, ..self }
     }
 
-    /// Whether it keeps versions, or did.
-    pub fn is_versioned(&self) -> bool {
-        self.versioned
+    /// Whether it keeps versions, or did. Asked once.
+    pub async fn is_versioned(&self) -> PortResult<bool> {
+        self.versioned.get_or_try_init(|| self.ask_for_versions()).await.copied()
+    }
+
+    async fn ask_for_versions(&self) -> PortResult<bool> {
+        let call = Call::new("open bucket", "s3:GetBucketVersioning", format!("s3://{}", self.name));
+        match self.client.get_bucket_versioning().bucket(&self.name).send().await {
+            // Suspended, it may still hold the versions from before.
+            Ok(answer) => {
+                Ok(matches!(answer.status(), Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended)))
+            }
+            Err(error) => match call.sdk(error) {
+                // A store without versions may not know the question.
+                error if error.kind == engine::error::ErrorKind::Unsupported => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 
     /// Reads it.

@@ -24,15 +24,21 @@ pub(super) struct Purger(pub(super) S3Bucket);
 #[async_trait]
 impl ObjectPurge for Purger {
     async fn purge(&self, items: &[PurgeItem]) -> Vec<PortResult<Purged>> {
+        let versioned = match self.0.is_versioned().await {
+            Ok(versioned) => versioned,
+            Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
+        };
+        // One request for many objects can delete it.
+        let goes_with_others =
+            |n: &usize| items[*n].if_match.is_none() && (!versioned || items[*n].version_id.is_some());
+        let (at_once, alone): (Vec<usize>, Vec<usize>) = (0..items.len()).partition(goes_with_others);
         let mut outcomes: Vec<Option<PortResult<Purged>>> = vec![None; items.len()];
-        let at_once: Vec<usize> = (0..items.len()).filter(|n| self.goes_with_others(&items[*n])).collect();
         for numbers in at_once.chunks(DELETE_MAX) {
             let chosen: Vec<&PurgeItem> = numbers.iter().map(|n| &items[*n]).collect();
             for (n, outcome) in numbers.iter().zip(self.0.delete(&chosen).await) {
                 outcomes[*n] = Some(outcome);
             }
         }
-        let alone = (0..items.len()).filter(|n| !self.goes_with_others(&items[*n]));
         let mut done = stream::iter(alone)
             .map(|n| async move { (n, self.purge_alone(&items[n]).await) })
             .buffer_unordered(PURGES_IN_FLIGHT);
@@ -44,11 +50,6 @@ impl ObjectPurge for Purger {
 }
 
 impl Purger {
-    /// Whether one request for many objects can delete it.
-    fn goes_with_others(&self, item: &PurgeItem) -> bool {
-        item.if_match.is_none() && (!self.0.versioned || item.version_id.is_some())
-    }
-
     async fn purge_alone(&self, item: &PurgeItem) -> PortResult<Purged> {
         match &item.if_match {
             Some(etag) => self.0.delete_if(&item.key, etag).await,

@@ -1,12 +1,12 @@
-//! Writing a bucket from a stream of unknown length: small bodies in one request, larger ones in parts, which become
-//! visible together. No more than the parts that are under way is in memory (I11).
+//! Writing a bucket from a stream: small bodies in one request, larger ones in parts, which become visible together. No more
+//! than two parts is in memory (I11): for a body of known size the smallest of which 10,000 are enough.
 //!
 //! A body that ends in an error leaves nothing visible: the upload is aborted. A crash leaves an upload that was not
 //! completed, or the whole object. Law: I5 (a source's handle is held by `restore` and `undelete` only).
 
 use super::S3Bucket;
 use super::attributes::{checksum_text, etag, expires, metadata, quoted, tagging, version_id};
-use super::parts::Upload;
+use super::parts::{Upload, part_size};
 use crate::error_map::{Call, status};
 use crate::limits::{PART_BYTES, PARTS_MAX, PARTS_OF_ONE_SIZE, WRITE_PART_BYTES_MAX};
 use async_trait::async_trait;
@@ -27,20 +27,42 @@ const RIGHTS: &str = "s3:PutObject and s3:PutObjectTagging (and kms:GenerateData
 #[async_trait]
 impl ObjectWrite for S3Bucket {
     async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, onto: Onto) -> PortResult<Written> {
-        // Not every store heeds a condition: it is looked at, too.
-        if !self.meets(key, &onto).await? {
-            return Ok(Written::DestinationChanged);
-        }
-        let mut pieces = Pieces { body, rest: BytesMut::new(), crc64: crc64fast_nvme::Digest::new(), size: 0 };
-        let first = pieces.next(PART_BYTES).await?;
-        if (first.len() as u64) < PART_BYTES {
-            return self.put_at_once(key, first, attributes, &onto).await;
-        }
-        self.put_in_parts(key, first, pieces, attributes, &onto).await
+        self.put_pieces(key, body, Parts::Growing, attributes, onto).await
+    }
+
+    async fn put_sized(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        size: u64,
+        attributes: &Attributes,
+        onto: Onto,
+    ) -> PortResult<Written> {
+        self.put_pieces(key, body, Parts::Of(part_size(size, PART_BYTES)), attributes, onto).await
     }
 }
 
 impl S3Bucket {
+    async fn put_pieces(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        sizes: Parts,
+        attributes: &Attributes,
+        onto: Onto,
+    ) -> PortResult<Written> {
+        // Not every store heeds a condition: it is looked at, too.
+        if !self.meets(key, &onto).await? {
+            return Ok(Written::DestinationChanged);
+        }
+        let mut pieces = Pieces { body, sizes, rest: BytesMut::new(), crc64: crc64fast_nvme::Digest::new(), size: 0 };
+        let first = pieces.part(1).await?;
+        if (first.len() as u64) < sizes.bytes(1) {
+            return self.put_at_once(key, first, attributes, &onto).await;
+        }
+        self.put_in_parts(key, first, pieces, attributes, &onto).await
+    }
+
     async fn put_at_once(
         &self,
         key: &ObjectKey,
@@ -149,7 +171,7 @@ impl S3Bucket {
         while !piece.is_empty() {
             // One part is sent while the next one is read.
             let sending = self.put_part(key, upload, number, piece, call);
-            let (sent, next) = tokio::try_join!(sending, pieces.next(part_bytes(number + 1)))?;
+            let (sent, next) = tokio::try_join!(sending, pieces.part(number + 1))?;
             parts.push(sent);
             (number, piece) = (number + 1, next);
         }
@@ -165,7 +187,7 @@ impl S3Bucket {
         call: &Call,
     ) -> PortResult<CompletedPart> {
         if number > PARTS_MAX {
-            let why = "a body of unknown length is larger than 10,000 parts hold".to_owned();
+            let why = "the body is larger than 10,000 parts hold".to_owned();
             return Err(call.failed(ErrorKind::Invalid(why)));
         }
         let number = i32::try_from(number).expect("at most 10,000");
@@ -193,18 +215,41 @@ impl S3Bucket {
     }
 }
 
-/// A body cut into pieces of the sizes asked for, and summed up on the way.
+/// How large the parts of a body are.
+#[derive(Clone, Copy)]
+enum Parts {
+    /// All but the last are of this size.
+    Of(u64),
+    /// How long the body is nobody knows: they grow with their number, so that 10,000 of them hold 270 GiB and a small body
+    /// takes little memory.
+    Growing,
+}
+
+impl Parts {
+    fn bytes(self, number: u64) -> u64 {
+        match self {
+            Parts::Of(bytes) => bytes,
+            Parts::Growing => {
+                let doublings = u32::try_from(number / PARTS_OF_ONE_SIZE).unwrap_or(u32::MAX);
+                PART_BYTES.saturating_mul(2_u64.saturating_pow(doublings)).min(WRITE_PART_BYTES_MAX)
+            }
+        }
+    }
+}
+
+/// A body cut into parts, and summed up on the way.
 struct Pieces {
     body: ByteStream,
+    sizes: Parts,
     rest: BytesMut,
     crc64: crc64fast_nvme::Digest,
     size: u64,
 }
 
 impl Pieces {
-    /// The next piece: shorter than asked for, or empty, at the end only.
-    async fn next(&mut self, bytes: u64) -> PortResult<Bytes> {
-        let wanted = usize::try_from(bytes).expect("a part fits in memory");
+    /// The part of that number, which is the next one: shorter than it should be, or empty, at the end only.
+    async fn part(&mut self, number: u64) -> PortResult<Bytes> {
+        let wanted = usize::try_from(self.sizes.bytes(number)).expect("a part fits in memory");
         while self.rest.len() < wanted {
             let Some(more) = self.body.try_next().await? else { break };
             self.crc64.write(&more);
@@ -213,12 +258,6 @@ impl Pieces {
         }
         Ok(self.rest.split_to(wanted.min(self.rest.len())).freeze())
     }
-}
-
-/// Parts grow with their number, so that 10,000 of them hold a large body and a small one takes little memory.
-fn part_bytes(number: u64) -> u64 {
-    let doublings = u32::try_from(number / PARTS_OF_ONE_SIZE).unwrap_or(u32::MAX);
-    PART_BYTES.saturating_mul(2_u64.saturating_pow(doublings)).min(WRITE_PART_BYTES_MAX)
 }
 
 fn checksum_of(bytes: &[u8]) -> Checksum {

@@ -37,10 +37,11 @@ pub struct QueueLetter {
 impl SqsQueue {
     /// Looks at up to so many dead letters, oldest first, and hides them from others; [`SqsQueue::let_go`] ends that.
     pub async fn look_at_letters(&self, limit: usize) -> PortResult<Vec<QueueLetter>> {
-        let Some(url) = &self.0.dead_url else { return Ok(Vec::new()) };
+        let queue = self.opened().await?;
+        let Some(url) = &queue.dead_url else { return Ok(Vec::new()) };
         let (mut letters, mut seen) = (Vec::new(), HashSet::new());
         while letters.len() < limit {
-            let messages = self.0.receive_letters(url).await?;
+            let messages = queue.receive_letters(url).await?;
             let new: Vec<QueueLetter> =
                 messages.into_iter().filter_map(letter).filter(|letter| seen.insert(letter.id)).collect();
             if new.is_empty() {
@@ -54,25 +55,28 @@ impl SqsQueue {
 
     /// Lets letters be received again, by anyone.
     pub async fn let_go(&self, letters: &[QueueLetter]) -> PortResult<()> {
-        let Some(url) = &self.0.dead_url else { return Ok(()) };
+        let queue = self.opened().await?;
+        let Some(url) = &queue.dead_url else { return Ok(()) };
         let handles: Vec<String> = letters.iter().map(|letter| letter.handle.clone()).collect();
-        let freed = stream::iter(batches(handles)).map(|batch| self.0.free_letters(url, batch));
+        let freed = stream::iter(batches(handles)).map(|batch| queue.free_letters(url, batch));
         freed.buffer_unordered(ANSWERS_IN_FLIGHT).collect::<Vec<PortResult<()>>>().await.into_iter().collect()
     }
 
     /// Puts a letter back into the queue that it came from, with no attempts counted.
     pub async fn put_letter_back(&self, letter: &QueueLetter) -> PortResult<()> {
-        let call = self.0.call("put dead letter back", "sqs:SendMessage");
-        let request = self.0.client.send_message().queue_url(&self.0.url).message_body(&letter.body);
+        let queue = self.opened().await?;
+        let call = queue.call("put dead letter back", "sqs:SendMessage");
+        let request = queue.client.send_message().queue_url(&queue.url).message_body(&letter.body);
         request.send().await.map_err(|error| call.sdk(error))?;
         self.forget_letter(letter).await
     }
 
     /// Deletes a letter.
     pub async fn forget_letter(&self, letter: &QueueLetter) -> PortResult<()> {
-        let call = self.0.call("delete dead letter", "sqs:DeleteMessage");
-        let url = self.0.dead_url.as_ref().ok_or_else(|| call.failed(ErrorKind::Missing))?;
-        let request = self.0.client.delete_message().queue_url(url).receipt_handle(&letter.handle);
+        let queue = self.opened().await?;
+        let call = queue.call("delete dead letter", "sqs:DeleteMessage");
+        let url = queue.dead_url.as_ref().ok_or_else(|| call.failed(ErrorKind::Missing))?;
+        let request = queue.client.delete_message().queue_url(url).receipt_handle(&letter.handle);
         request.send().await.map(drop).map_err(|error| call.sdk(error))
     }
 }

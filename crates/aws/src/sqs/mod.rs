@@ -39,7 +39,7 @@ use lifecycle::order::{Basis, Order};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 /// What the messages of a queue mean, and how long they are hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,14 @@ impl Default for Settings {
 }
 
 /// One queue.
-pub struct SqsQueue(Arc<Inner>);
+pub struct SqsQueue {
+    client: Client,
+    name: String,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    /// Known once the service has told where it is.
+    opened: OnceCell<Arc<Inner>>,
+}
 
 struct Inner {
     client: Client,
@@ -85,15 +92,36 @@ struct State {
 }
 
 impl SqsQueue {
+    /// A queue by its name: nothing is asked before it is needed, so that an outage keeps nobody from what else they have.
+    pub fn new(config: &SdkConfig, name: &str, settings: Settings, clock: Arc<dyn Clock>) -> SqsQueue {
+        SqsQueue { client: Client::new(config), name: name.to_owned(), settings, clock, opened: OnceCell::new() }
+    }
+
     /// Takes a queue up by its name: finds its address and its dead letters. Errors: it is not there, or the credentials may
-    /// not look. From then on until it is dropped, messages under way are kept from others.
+    /// not look.
     pub async fn open(
         config: &SdkConfig,
         name: &str,
         settings: Settings,
         clock: Arc<dyn Clock>,
     ) -> PortResult<SqsQueue> {
-        let client = Client::new(config);
+        let queue = SqsQueue::new(config, name, settings, clock);
+        queue.opened().await?;
+        Ok(queue)
+    }
+
+    /// Whether what nobody can handle has somewhere to go.
+    pub async fn has_dead_letters(&self) -> PortResult<bool> {
+        Ok(self.opened().await?.dead_url.is_some())
+    }
+
+    /// The queue, found once. From then on until it is dropped, messages under way are kept from others.
+    async fn opened(&self) -> PortResult<&Arc<Inner>> {
+        self.opened.get_or_try_init(|| self.find()).await
+    }
+
+    async fn find(&self) -> PortResult<Arc<Inner>> {
+        let SqsQueue { client, name, settings, clock, opened: _ } = self;
         let call = Call::new("open queue", "sqs:GetQueueUrl", format!("sqs://{name}"));
         if name.ends_with(".fifo") {
             return Err(call.failed(ErrorKind::Invalid("S3 sends to standard queues only: name one".to_owned())));
@@ -101,29 +129,24 @@ impl SqsQueue {
         let answer = client.get_queue_url().queue_name(name).send().await.map_err(|error| call.sdk(error))?;
         let url = answer.queue_url.ok_or_else(|| call.failed(ErrorKind::Missing))?;
         let wanted = [QueueAttributeName::RedrivePolicy, QueueAttributeName::VisibilityTimeout];
-        let found = dead::attributes(&client, name, &url, &wanted).await?;
-        let dead_url = dead::find(&client, name, found.get(&QueueAttributeName::RedrivePolicy)).await?;
+        let found = dead::attributes(client, name, &url, &wanted).await?;
+        let dead_url = dead::find(client, name, found.get(&QueueAttributeName::RedrivePolicy)).await?;
         let told = found.get(&QueueAttributeName::VisibilityTimeout).and_then(|seconds| seconds.parse().ok());
         let hidden_seconds = settings.hidden_seconds.or(told).unwrap_or(VISIBILITY_SECONDS);
         let inner = Arc::new(Inner {
-            client,
-            name: name.to_owned(),
+            client: client.clone(),
+            name: name.clone(),
             url,
             dead_url,
-            settings,
+            settings: *settings,
             hidden_seconds: hidden_seconds.clamp(VISIBILITY_SECONDS_MIN, VISIBILITY_SECONDS_MAX),
-            clock,
+            clock: Arc::clone(clock),
             state: Mutex::default(),
             room: Notify::new(),
             receiving: tokio::sync::Mutex::new(()),
         });
         tokio::spawn(keep_hidden(Arc::downgrade(&inner), Arc::clone(&inner.clock)));
-        Ok(SqsQueue(inner))
-    }
-
-    /// Whether what nobody can handle has somewhere to go.
-    pub fn has_dead_letters(&self) -> bool {
-        self.0.dead_url.is_some()
+        Ok(inner)
     }
 }
 
@@ -343,31 +366,35 @@ fn number(message: &SqsMessage, name: &MessageSystemAttributeName) -> Option<u64
 #[async_trait]
 impl EventQueue for SqsQueue {
     async fn receive(&self, limit: usize) -> PortResult<Vec<Delivery>> {
-        let _one_at_a_time = self.0.receiving.lock().await;
+        let queue = self.opened().await?;
+        let _one_at_a_time = queue.receiving.lock().await;
         let limit = limit.max(1);
         loop {
             {
-                let ready = &mut self.0.state().ready;
+                let ready = &mut queue.state().ready;
                 if !ready.is_empty() {
                     let count = limit.min(ready.len());
                     return Ok(ready.drain(..count).collect());
                 }
             }
-            let messages = self.0.fetch(limit).await?;
-            self.0.take_in(messages);
+            let messages = queue.fetch(limit).await?;
+            queue.take_in(messages);
         }
     }
 
     async fn done(&self, receipts: &[Receipt]) -> PortResult<()> {
-        self.0.answer(receipts, &Answer::Done, Reason::GivenUp).await
+        self.opened().await?.answer(receipts, &Answer::Done, Reason::GivenUp).await
     }
 
     async fn again(&self, receipt: &Receipt, not_before: UnixMs, _why: &str) -> PortResult<()> {
-        self.0.answer(std::slice::from_ref(receipt), &Answer::Again(not_before), Reason::GivenUp).await
+        self.opened().await?.answer(std::slice::from_ref(receipt), &Answer::Again(not_before), Reason::GivenUp).await
     }
 
     async fn give_up(&self, receipt: &Receipt, why: &str) -> PortResult<()> {
-        self.0.answer(std::slice::from_ref(receipt), &Answer::GivenUp(why.to_owned()), Reason::GivenUp).await
+        self.opened()
+            .await?
+            .answer(std::slice::from_ref(receipt), &Answer::GivenUp(why.to_owned()), Reason::GivenUp)
+            .await
     }
 
     /// The queue's own estimates. How old the oldest is, SQS tells no reader: what is under way here is counted.
@@ -377,15 +404,16 @@ impl EventQueue for SqsQueue {
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
-        let waiting = dead::attributes(&self.0.client, &self.0.name, &self.0.url, &counts).await?;
-        let dead = match &self.0.dead_url {
+        let queue = self.opened().await?;
+        let waiting = dead::attributes(&queue.client, &queue.name, &queue.url, &counts).await?;
+        let dead = match &queue.dead_url {
             None => 0,
             Some(url) => {
-                let lying = dead::attributes(&self.0.client, &self.0.name, url, &counts).await?;
+                let lying = dead::attributes(&queue.client, &queue.name, url, &counts).await?;
                 lying.values().filter_map(|count| count.parse::<u64>().ok()).sum()
             }
         };
-        let oldest = self.0.state().ready.iter().map(|delivery| delivery.event.time).min();
+        let oldest = queue.state().ready.iter().map(|delivery| delivery.event.time).min();
         Ok(Backlog { waiting: waiting.values().filter_map(|count| count.parse::<u64>().ok()).sum(), oldest, dead })
     }
 }

@@ -1,6 +1,6 @@
 //! What of a policy is in a service, judged: its catalog, its events, its buckets, and what policies share there. Pure.
 
-use super::services::{parse_catalog, parse_queue, read_alike, same_bucket};
+use super::services::{parse_catalog, parse_queue, read_alike, same_bucket, same_thing};
 use super::validate::{Check, Placed, parts};
 use super::{CatalogPlace, Destination, EventsPlace, Host, PolicyConfig, Remote, ServiceConfig, Source};
 use lifecycle::order::Basis;
@@ -82,7 +82,7 @@ impl Check<'_> {
                 let meets = |other: &&PolicyConfig| match &other.catalog {
                     CatalogPlace::Table(there) => {
                         let apart = there.prefix.is_some() && table.prefix.is_some() && there.prefix != table.prefix;
-                        there.table == table.table && !apart
+                        same_thing(services, &there.table, &table.table) && !apart
                     }
                     CatalogPlace::Local => false,
                 };
@@ -94,9 +94,21 @@ impl Check<'_> {
             }
             if let Some(events) = &policy.events {
                 self.known_service(placed.events_at.clone(), Some(&events.queue), services);
-                let differs = |other: &&PolicyConfig| {
-                    other.events.as_ref().is_some_and(|there| there.queue == events.queue) && !read_alike(other, policy)
+                let shares = |other: &&PolicyConfig| {
+                    other.events.as_ref().is_some_and(|there| same_thing(services, &there.queue, &events.queue))
                 };
+                // An event reaches the policies that read its queue under the same name, and is over when they have had it.
+                let renamed = |other: &&PolicyConfig| {
+                    other.events.as_ref().is_some_and(|there| there.queue != events.queue) && shares(other)
+                };
+                if let Some(other) = earlier.clone().find(renamed) {
+                    let what = format!(
+                        "sqs://{} is the queue of policy `{}`, too, under the name of another service",
+                        events.queue, other.name
+                    );
+                    self.wrong(Some(placed.events_at.clone()), what, "write the same in both");
+                }
+                let differs = |other: &&PolicyConfig| shares(other) && !read_alike(other, policy);
                 if let Some(other) = earlier.clone().find(differs) {
                     let what = format!(
                         "policy `{}` reads sqs://{} with another `channel` or `order`",

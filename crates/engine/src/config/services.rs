@@ -115,6 +115,18 @@ pub(super) fn same_bucket(services: &[ServiceConfig], a: &Remote, b: &Remote) ->
     a.name == b.name && endpoint_of(services, a) == endpoint_of(services, b)
 }
 
+/// Whether two names of tables or of queues mean one thing, as far as the configuration says: those of one account and region,
+/// under whichever name its service stands there.
+pub(super) fn same_thing(services: &[ServiceConfig], a: &Remote, b: &Remote) -> bool {
+    let place = |remote: &Remote| {
+        let service = services.iter().find(|service| Some(&service.name) == remote.service.as_ref());
+        service.map(|ServiceConfig { name: _, endpoint, region, profile, role, path_style: _ }| {
+            (endpoint.clone(), region.clone(), profile.clone(), role.clone())
+        })
+    };
+    a.name == b.name && place(a).unwrap_or_default() == place(b).unwrap_or_default()
+}
+
 /// Splits `service@rest`.
 pub(super) fn remote(rest: &str) -> (Option<String>, &str) {
     match rest.split_once('@') {

@@ -234,7 +234,8 @@ async fn listings_in_key_order(buckets: &Buckets) {
 async fn a_copy_has_everything_of_its_original(buckets: &Buckets) {
     let bytes = Bytes::from(vec![9; 1_500_000]);
     for (name, bytes) in [("small", Bytes::from("hello")), ("large", bytes), ("empty", Bytes::new())] {
-        let put = buckets.source.put(&key(name), body(bytes.clone()), &attributes(), Onto::Anything).await;
+        let size = bytes.len() as u64;
+        let put = buckets.source.put_sized(&key(name), body(bytes.clone()), size, &attributes(), Onto::Anything).await;
         let Written::Done(head) = put.expect(WORKS) else { panic!("a put without condition is done") };
         let mut request = request(name, &head, &format!("{name}.copy"), Onto::Anything);
         request.add_metadata.insert("added".to_owned(), "1".to_owned());

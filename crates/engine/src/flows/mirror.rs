@@ -15,6 +15,7 @@ use crate::ports::objects::{Copied, CopyRequest, Head, META_SOURCE, Onto};
 use crate::steps::copy_rows;
 use crate::steps::look::look;
 use crate::steps::purge::delete_mirrored;
+use crate::wrap::owned::OWNER_KEY;
 use lifecycle::copy_key::CopyName;
 use lifecycle::event::{Current, Look, Version};
 use lifecycle::guards::Guard;
@@ -25,6 +26,10 @@ use lifecycle::row::{CopyRow, Tombstone};
 
 /// Makes one key equal.
 pub async fn mirror(policy: &Policy, key: &ObjectKey) -> FlowResult<()> {
+    if key.as_str() == OWNER_KEY {
+        tracing::warn!(policy = %policy.name, %key, "not mirrored: under this name a destination says whose it is");
+        return Ok(());
+    }
     let (rounds, looks_again) = match policy.rules.guards.hold(Guard::MirrorLooksAgain) {
         true => (MIRROR_ROUNDS, true),
         false => (1, false),

@@ -18,6 +18,7 @@ use crate::report::{Report, chain};
 use crate::steps::adopt::adopt;
 use crate::steps::by_original::{ByOriginal, Collect, ListedCopy};
 use crate::steps::keys::{Keys, original_of};
+use crate::wrap::owned::OWNER_KEY;
 use lifecycle::copy_key::parse;
 use lifecycle::guards::Guard;
 use lifecycle::ids::{CopyKey, ObjectKey};
@@ -358,7 +359,7 @@ pub(super) async fn mirrored_key(
     key: &ObjectKey,
     (here, there, has_row): (Option<&Listed>, Option<&Listed>, Option<bool>),
 ) {
-    if here.is_none() && key.as_str().starts_with(RESERVED_PREFIX) {
+    if key.as_str() == OWNER_KEY || here.is_none() && key.as_str().starts_with(RESERVED_PREFIX) {
         return;
     }
     report.count("keys", 1);

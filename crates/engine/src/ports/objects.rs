@@ -172,6 +172,20 @@ pub enum Written {
 pub trait ObjectWrite: ObjectRead {
     /// Writes the whole body, atomically. If the body ends in an error, nothing is visible and that error comes back.
     async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, onto: Onto) -> PortResult<Written>;
+
+    /// The same, of a body that has `size` bytes: where a body is sent in parts, their size follows from it, so that none is
+    /// too large for the store.
+    async fn put_sized(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        size: u64,
+        attributes: &Attributes,
+        onto: Onto,
+    ) -> PortResult<Written> {
+        let _every_body_is_stored_alike = size;
+        self.put(key, body, attributes, onto).await
+    }
 }
 
 /// One object to delete for good.

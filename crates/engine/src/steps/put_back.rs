@@ -23,7 +23,7 @@ pub async fn put_back(
     let expected =
         Expected { object: copy.to_string(), size: row.size, checksum: row.checksum.or(object.head.checksum) };
     let attributes = without_our_marks(object.attributes);
-    target.put(key, verified(object.body, expected), &attributes, onto).await
+    target.put_sized(key, verified(object.body, expected), row.size, &attributes, onto).await
 }
 
 /// The attributes as the original had them.

@@ -158,6 +158,17 @@ impl ObjectWrite for Again<dyn ObjectWrite> {
     async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, onto: Onto) -> PortResult<Written> {
         self.inner.put(key, body, attributes, onto).await
     }
+
+    async fn put_sized(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        size: u64,
+        attributes: &Attributes,
+        onto: Onto,
+    ) -> PortResult<Written> {
+        self.inner.put_sized(key, body, size, attributes, onto).await
+    }
 }
 
 #[async_trait]

@@ -43,7 +43,7 @@ impl ObjectCopy for Through {
         let (size, checksum) = (object.head.version.size, object.head.checksum);
         let (body, sum) = summed(object.body);
         let body = verified(body, Expected { object: request.from.to_string(), size, checksum });
-        match self.to.put(&request.to, body, &attributes, request.onto.clone()).await? {
+        match self.to.put_sized(&request.to, body, size, &attributes, request.onto.clone()).await? {
             Written::DestinationChanged => Ok(Copied::DestinationChanged),
             Written::Done(head) => {
                 let sum = Checksum(sum.lock().unwrap_or_else(PoisonError::into_inner).sum64());

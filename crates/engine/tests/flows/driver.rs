@@ -200,6 +200,7 @@ async fn an_event_of_a_bucket_that_no_policy_covers_is_acknowledged() {
     let event = world.put("a", "one");
     world.memory.queue.push("another bucket", event);
     driver(&world).run_once().await.unwrap();
+    world.logs.expect("no policy looks after it");
     assert_eq!(world.memory.queue.backlog().await.unwrap().waiting, 0);
     assert_eq!(world.recorder.lines(), [""; 0]);
 }

@@ -28,9 +28,9 @@ const OWNER: &str = "data-folder ";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     /// Its id.
-    id: String,
+    pub(super) id: String,
     /// Where it was when it took the folder; for messages.
-    at: String,
+    pub(super) at: String,
 }
 
 impl Owner {

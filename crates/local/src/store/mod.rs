@@ -327,6 +327,11 @@ impl Store {
         self.any(bucket)?.reindex().await
     }
 
+    /// The data folder's own name of itself, which it keeps wherever it is moved, and where it is.
+    pub fn data_folder(&self) -> (&str, &str) {
+        (&self.owner.id, &self.owner.at)
+    }
+
     /// Waits until the bytes of all versions that nobody waits for are deleted.
     pub async fn reclaimed(&self) {
         self.reclaimer.flush().await;
