@@ -4,12 +4,14 @@
 //! A flow loads what it needs, calls one pure function of `lifecycle`, and applies what it says. No flow reasons from what
 //! an event says happens next: it notes the event's fact, then settles the key (`docs/invariants.md`).
 
+pub mod clock;
 pub mod config;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub mod driver;
 pub mod error;
 pub mod flows;
+pub mod format;
 pub mod limits;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;

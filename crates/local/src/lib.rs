@@ -1,6 +1,5 @@
 //! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint.
 
-pub mod clock;
 pub mod credentials;
 pub mod endpoint;
 mod io_error;
@@ -9,3 +8,6 @@ pub mod limits;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
+
+/// The machine's clock and random numbers.
+pub use engine::clock;

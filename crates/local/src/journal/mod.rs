@@ -4,7 +4,6 @@
 //! the folder (the data folder's lock); one thread in it writes. What a crash leaves stands in `writer.rs`, the format in
 //! `docs/formats.md`.
 
-mod line;
 mod read;
 mod segments;
 mod writer;

@@ -1,12 +1,12 @@
 //! Reading the journal: what it says about a key, and whether its chain is whole. Both stream the segments with bounded
 //! memory, up to the end that is durable; a line that is being written is not seen yet.
 
-use super::line::{Hash, Link, needle, read_line, read_link};
 use super::segments::{Piece, Pieces, Segment, list};
 use super::writer::End;
 use crate::io_error::io_failed;
 use crate::limits::AUDIT_FAULTS;
 use engine::error::PortResult;
+use engine::format::journal_line::{Hash, Link, needle, read_line, read_link};
 use engine::ports::journal::{Audit, Line};
 use std::collections::VecDeque;
 use std::io;

@@ -171,8 +171,8 @@ async fn what_was_removed_moved_or_replaced_is_named() {
     let (_temp, folder) = written(12).await;
     change(&folder.join("000001.jsonl"), |lines| {
         let mut forged = Vec::new();
-        let prev = super::line::Hash::start();
-        super::line::write_line(&mut forged, 1, &prev, &Entry { size: Some(8), ..entry(1) }).unwrap();
+        let prev = engine::format::journal_line::Hash::start();
+        engine::format::journal_line::write_line(&mut forged, 1, &prev, &Entry { size: Some(8), ..entry(1) }).unwrap();
         lines[0] = String::from_utf8(forged).unwrap();
     });
     let fault = "000001.jsonl, line 2: the line before it is not the one that it was written after";

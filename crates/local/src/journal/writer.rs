@@ -5,11 +5,11 @@
 //! off at the next opening and kept aside. A failed write is taken back before the next one, so that the file never holds
 //! half a line in its middle. Laws: I8, I12.
 
-use super::line::{Hash, read_link, write_line};
 use super::segments::{Piece, Pieces, Segment, list};
 use crate::io_error::io_failed;
 use crate::limits::{JOURNAL_BATCH_LINES, JOURNAL_QUEUE};
 use engine::error::{PortError, PortResult};
+use engine::format::journal_line::{Hash, read_link, write_line};
 use engine::ports::journal::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};

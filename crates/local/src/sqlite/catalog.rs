@@ -13,7 +13,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use rows::{checksum_text, read_checksum};
 pub use schema::CATALOG;
 pub use snapshot::Snapshot;
 

@@ -2,11 +2,10 @@
 
 use super::schema::{CATALOG, ROW_FORMAT};
 use crate::sqlite::error_map::Fault;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use engine::error::{ErrorKind, PortError, PortResult};
+use engine::format::{checksum_text, read_checksum};
 use engine::ports::catalog::RowId;
-use lifecycle::ids::{Checksum, CopyKey, ETag, ObjectKey, Rev, VersionId};
+use lifecycle::ids::{CopyKey, ETag, ObjectKey, Rev, VersionId};
 use lifecycle::row::{CopyRow, CopyState, Origin, Partition, Tombstone};
 use lifecycle::time::UnixMs;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
@@ -210,17 +209,6 @@ fn read_origin(text: &str) -> Option<Origin> {
         "look" => Some(Origin::Look),
         _ => text.strip_prefix("undelete@")?.parse().ok().map(|at| Origin::Undelete { at: UnixMs(at) }),
     }
-}
-
-/// Base64 of 8 big-endian bytes, as S3 shows it.
-pub(crate) fn checksum_text(checksum: Checksum) -> String {
-    STANDARD.encode(checksum.0.to_be_bytes())
-}
-
-/// Reads [`checksum_text`] back.
-pub(crate) fn read_checksum(text: &str) -> Option<Checksum> {
-    let bytes = STANDARD.decode(text).ok()?;
-    Some(Checksum(u64::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 /// SQLite's numbers end at 2^63 − 1, far beyond any object.

@@ -2,8 +2,8 @@
 //!
 //! Every flow and adapter gets its time and its names from these two ports, so that tests can replay a run.
 
+use crate::ports::clock::{Clock, Nonces};
 use async_trait::async_trait;
-use engine::ports::clock::{Clock, Nonces};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};

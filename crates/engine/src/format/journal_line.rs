@@ -3,10 +3,12 @@
 //! A line is a JSON object whose last member is `hash`: SHA-256 over the bytes of the line before `,"hash":`, of which
 //! `prev`, the hash of the line before, is a part. So a line is checked on the bytes that stand there, whatever later
 //! versions add to it, and no line can be changed, taken out or moved without breaking the chain at the next one.
+//!
+//! Place: under every adapter that keeps a journal, so that all of them are read and checked alike (I12). Pure.
 
-use crate::sqlite::catalog::{checksum_text, read_checksum};
-use engine::error::{ErrorKind, PortError, PortResult};
-use engine::ports::journal::{Entry, Line};
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::format::{checksum_text, read_checksum};
+use crate::ports::journal::{Entry, Line};
 use lifecycle::ids::PolicyName;
 use lifecycle::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -18,11 +20,11 @@ const VERSION: u32 = 1;
 
 /// A hash as it stands in a line: 64 lower-case hex digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hash(pub(super) String);
+pub struct Hash(pub String);
 
 impl Hash {
     /// What the first line names as the line before it.
-    pub(super) fn start() -> Hash {
+    pub fn start() -> Hash {
         Hash("0".repeat(64))
     }
 
@@ -54,15 +56,15 @@ struct StoredLine<'a> {
 
 /// What the chain needs of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub struct Link {
     /// Its number.
-    pub(super) number: u64,
+    pub number: u64,
     /// The hash that it names as the line's before it.
-    pub(super) prev: Hash,
+    pub prev: Hash,
     /// The hash that it names as its own.
-    pub(super) stated: Hash,
+    pub stated: Hash,
     /// Whether that is the hash of what it says.
-    pub(super) intact: bool,
+    pub intact: bool,
 }
 
 #[derive(Deserialize)]
@@ -75,7 +77,7 @@ const BEFORE_HASH: &str = ",\"hash\":\"";
 const HASH_CHARS: usize = 64;
 
 /// Appends the line (with its line feed) to `into`; gives back its hash.
-pub(super) fn write_line(into: &mut Vec<u8>, number: u64, prev: &Hash, entry: &Entry) -> PortResult<Hash> {
+pub fn write_line(into: &mut Vec<u8>, number: u64, prev: &Hash, entry: &Entry) -> PortResult<Hash> {
     let stored = StoredLine {
         v: VERSION,
         n: number,
@@ -103,7 +105,7 @@ pub(super) fn write_line(into: &mut Vec<u8>, number: u64, prev: &Hash, entry: &E
 }
 
 /// Reads what the chain needs of a line (without its line feed). `None`: it is no line of a journal.
-pub(super) fn read_link(line: &[u8]) -> Option<Link> {
+pub fn read_link(line: &[u8]) -> Option<Link> {
     let body_bytes = line.len().checked_sub(BEFORE_HASH.len() + HASH_CHARS + 2)?;
     let (body, end) = line.split_at(body_bytes);
     let stated = end.strip_prefix(BEFORE_HASH.as_bytes())?.strip_suffix(b"\"}")?;
@@ -114,7 +116,7 @@ pub(super) fn read_link(line: &[u8]) -> Option<Link> {
 }
 
 /// Reads a line. `None`: it is no line of a journal, or misses what every version has.
-pub(super) fn read_line(line: &[u8]) -> Option<Line> {
+pub fn read_line(line: &[u8]) -> Option<Line> {
     let stored: StoredLine<'_> = serde_json::from_slice(line).ok()?;
     Some(Line {
         number: stored.n,
@@ -135,7 +137,7 @@ pub(super) fn read_line(line: &[u8]) -> Option<Line> {
 
 /// Bytes that every line about that key has: a line without them need not be read. Inside a string the quotes would be
 /// escaped, so nothing else can look like it.
-pub(super) fn needle(key: &str) -> PortResult<String> {
+pub fn needle(key: &str) -> PortResult<String> {
     let failed = |error| PortError::new("read journal", key, ErrorKind::Internal("JSON".to_owned())).because(error);
     Ok(format!("\"key\":{}", serde_json::to_string(key).map_err(failed)?))
 }
