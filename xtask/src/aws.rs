@@ -1,4 +1,4 @@
-//! The AWS adapters against an emulator of AWS, installed with exact versions into a virtual environment under the target
+//! The AWS adapters and the Lambda functions against an emulator of AWS, installed with exact versions into a virtual environment under the target
 //! folder. Each test starts one of its own; without the emulator they are ignored.
 
 use crate::python::environment;
@@ -16,11 +16,12 @@ pub(crate) fn test() -> Result<Outcome> {
         let adapters =
             Sh::new("cargo test -p afterimage-aws --tests -- --ignored").env("AFTERIMAGE_EMULATOR", &emulator);
         adapters.run()?;
+        let functions = Sh::new("cargo test -p afterimage-lambda --tests -- --ignored");
+        functions.env("AFTERIMAGE_EMULATOR", &emulator).run()?;
         let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services:: storms:: ownership::");
         return binary.env("AFTERIMAGE_EMULATOR", emulator).run();
     }
-    let tests = Sh::new(
-        "cargo nextest run --workspace --run-ignored only -E package(afterimage-aws)|test(/^(services|storms|ownership)::/)",
-    );
+    let which = "package(afterimage-aws)|package(afterimage-lambda)|test(/^(services|storms|ownership)::/)";
+    let tests = Sh::new(&format!("cargo nextest run --workspace --run-ignored only -E {which}"));
     tests.env("AFTERIMAGE_EMULATOR", emulator).run()
 }

@@ -38,7 +38,7 @@ const STEPS: &[Step] = &[
     Step { name: "simulation", what: "500 seeds, judged by an oracle", run: simulation },
     Step { name: "sabotage", what: "each guard, taken out, is missed", run: sabotage },
     Step { name: "doctests", what: "examples in comments", run: doctests },
-    Step { name: "aws", what: "the AWS adapters against an emulator", run: aws::test },
+    Step { name: "aws", what: "the AWS adapters and functions against an emulator", run: aws::test },
     Step { name: "clients", what: "stock clients against the binary", run: clients::test },
 ];
 

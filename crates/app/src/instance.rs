@@ -6,7 +6,7 @@ use crate::exit::Failure;
 use crate::folder::Folder;
 use crate::home::{Home, Kept};
 use crate::intake::Intake;
-use crate::remote::Services;
+use crate::remote::Remotes;
 use engine::config::{Config, PolicyConfig};
 use engine::driver::Policies;
 use engine::policy::Policy;
@@ -49,7 +49,7 @@ pub(crate) struct Instance {
     /// The bucket store.
     pub(crate) store: Arc<Store>,
     /// The services that policies name.
-    pub(crate) services: Services,
+    pub(crate) services: Remotes,
     /// The queues of services, by their names in the configuration.
     pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
     /// The queue of the events of buckets here.

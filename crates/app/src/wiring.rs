@@ -7,7 +7,7 @@ use crate::home::{Home, Kept};
 use crate::instance::{Instance, Setting, UNPOISONED};
 use crate::intake::Intake;
 use crate::reach::Me;
-use crate::remote::{MissingTable, Services};
+use crate::remote::{MissingTable, Remotes};
 use anyhow::Context;
 use engine::config::{COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
 use engine::driver::Policies;
@@ -56,7 +56,7 @@ pub(crate) async fn open(
     let spool = store.spool().clone();
     let instance = Arc::new(Instance {
         started_at: clock.now(),
-        services: Services::new(config.services.clone(), missing_table),
+        services: Remotes::new(config.services.clone(), missing_table),
         intakes: RwLock::new(BTreeMap::new()),
         config,
         metrics: Arc::new(Counters::default()),

@@ -8,9 +8,11 @@ pub mod limits;
 pub mod parse;
 mod s3;
 mod service;
+mod services;
 mod sqs;
 
 pub use aws_config::SdkConfig;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
-pub use sqs::{QueueLetter, Settings as SqsSettings, SqsQueue};
+pub use services::Services;
+pub use sqs::{DeadLetterQueue, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings, SqsQueue};

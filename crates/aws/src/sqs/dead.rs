@@ -8,6 +8,7 @@ use super::Inner;
 use super::held::Message;
 use crate::error_map::Call;
 use crate::limits::{REASON_BYTES_MAX, STUCK_SECONDS};
+use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 use engine::error::{ErrorKind, PortResult};
@@ -23,7 +24,7 @@ pub(super) const ATTRIBUTE_ATTEMPTS: &str = "afterimage-attempts";
 
 /// Why a message is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub enum Reason {
     /// It is no message with events of S3.
     Unreadable,
     /// Its events could not be handled.
@@ -85,17 +86,56 @@ impl Inner {
                 reason.code()
             ))));
         };
-        let mut request = self.client.send_message().queue_url(dead_url).message_body(&message.body);
-        for (name, kind, value) in [
-            (ATTRIBUTE_REASON, "String", reason.code().to_owned()),
-            (ATTRIBUTE_WHY, "String", printable(why)),
-            (ATTRIBUTE_ATTEMPTS, "Number", message.attempts.to_string()),
-        ] {
-            let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
-            request = request.message_attributes(name, value.map_err(|error| super::unbuilt(&call, error))?);
-        }
-        request.send().await.map_err(|error| call.sdk(error))?;
+        let letter = Letter { body: &message.body, attempts: message.attempts, reason, why };
+        send(&self.client, &call, dead_url, letter).await?;
         self.delete_batch(vec![message.handle.clone()]).await
+    }
+}
+
+/// A message to be, with what is said about it.
+struct Letter<'a> {
+    body: &'a str,
+    attempts: u32,
+    reason: Reason,
+    why: &'a str,
+}
+
+async fn send(client: &Client, call: &Call, dead_url: &str, letter: Letter<'_>) -> PortResult<()> {
+    let mut request = client.send_message().queue_url(dead_url).message_body(letter.body);
+    for (name, kind, value) in [
+        (ATTRIBUTE_REASON, "String", letter.reason.code().to_owned()),
+        (ATTRIBUTE_WHY, "String", printable(letter.why)),
+        (ATTRIBUTE_ATTEMPTS, "Number", letter.attempts.to_string()),
+    ] {
+        let value = MessageAttributeValue::builder().data_type(kind).string_value(value).build();
+        request = request.message_attributes(name, value.map_err(|error| super::unbuilt(call, error))?);
+    }
+    request.send().await.map(drop).map_err(|error| call.sdk(error))
+}
+
+/// The dead letters of a queue that somebody else reads and answers for us: Lambda's poller.
+pub struct DeadLetterQueue {
+    client: Client,
+    name: String,
+    url: String,
+}
+
+impl DeadLetterQueue {
+    /// Those of the queue of that name; `None`: it has no redrive policy.
+    pub async fn of_queue(config: &SdkConfig, name: &str) -> PortResult<Option<DeadLetterQueue>> {
+        let client = Client::new(config);
+        let call = Call::new("open queue", "sqs:GetQueueUrl", format!("sqs://{name}"));
+        let answer = client.get_queue_url().queue_name(name).send().await.map_err(|error| call.sdk(error))?;
+        let url = answer.queue_url.ok_or_else(|| call.failed(ErrorKind::Missing))?;
+        let found = attributes(&client, name, &url, &[QueueAttributeName::RedrivePolicy]).await?;
+        let dead_url = find(&client, name, found.get(&QueueAttributeName::RedrivePolicy)).await?;
+        Ok(dead_url.map(|url| DeadLetterQueue { client, name: name.to_owned(), url }))
+    }
+
+    /// Sends a message there, as it came, with the reason. Its sender deletes it afterwards, by saying that it is done.
+    pub async fn bury(&self, body: &str, attempts: u32, reason: Reason, why: &str) -> PortResult<()> {
+        let call = Call::new("give message up", "sqs:SendMessage", format!("sqs://{}", self.name));
+        send(&self.client, &call, &self.url, Letter { body, attempts, reason, why }).await
     }
 }
 

@@ -28,7 +28,7 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message as SqsMessage,
     MessageSystemAttributeName, QueueAttributeName,
 };
-use dead::Reason;
+pub use dead::{DeadLetterQueue, Reason};
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::Clock;
 use engine::ports::events::{Backlog, Delivery, EventQueue, Receipt};

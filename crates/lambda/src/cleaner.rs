@@ -1,0 +1,207 @@
+//! The schedule: every policy is cleaned, then compared if the payload says so, or if a comparison of it is under way.
+//!
+//! Nothing of it needs to be done in one invocation. A clean has no checkpoint: what it purged has left the index, and the
+//! next one finds the rest. A comparison has one (`checkpoints.rs`), under a lease, since two schedules may overlap. Both stop
+//! between two keys (a clean between two pages) near the end of the time; what does not stop is dropped, as by a crash.
+//! Laws: I7, I9, I10, and those of the flows.
+
+use crate::checkpoints::Comparison;
+use crate::failure::Failure;
+use crate::limits::POLICIES_IN_FLIGHT;
+use crate::time_limit::TimeLimit;
+use crate::warm::{Warm, Wired};
+use engine::error::{FlowError, FlowResult};
+use engine::flows::clean::clean;
+use engine::flows::reconcile::Orphans;
+use engine::flows::reconcile_slice::reconcile_slice;
+use engine::report::{Report, chain};
+use futures_util::{StreamExt, stream};
+use lifecycle::time::SpanMs;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// The lease under which a policy is compared.
+const LEASE: &str = "reconcile";
+
+/// Does one invocation's share, and says what is left.
+pub(crate) async fn clean_and_compare(warm: &Warm, payload: &Value, limit: TimeLimit) -> Result<Value, Failure> {
+    let asked = asked(warm, payload)?;
+    let mut runs: Vec<Run<'_>> = warm.wired.iter().map(|wired| Run::new(warm, wired)).collect();
+    // Where there are more than run side by side, none is always the last.
+    let first = usize::try_from(warm.nonces.jitter(runs.len() as u64)).unwrap_or(0);
+    runs.rotate_left(first);
+    let cancel = CancellationToken::new();
+    let work = stream::iter(runs.iter_mut()).for_each_concurrent(POLICIES_IN_FLIGHT, |run| {
+        let asked = asked.iter().any(|name| *name == run.wired.policy.name.as_str());
+        run.work(asked, limit, &cancel)
+    });
+    let in_time = limit.keep(warm.clock.as_ref(), &cancel, work).await.is_some();
+    if !in_time {
+        tracing::warn!("the time was over before everything had stopped: the next invocation goes on");
+        save_in_the_rest(warm, &mut runs, limit).await;
+    }
+    warm.tell_metrics(&[]);
+    answer(&runs)
+}
+
+/// The names of the policies that shall be compared: `{"reconcile": true}`, `{"reconcile": ["documents"]}`. What a schedule
+/// sends by itself says nothing of it.
+fn asked<'a>(warm: &'a Warm, payload: &'a Value) -> Result<Vec<&'a str>, Failure> {
+    let wrong = |why: String| Err(Failure::new("payload", why));
+    let known = || warm.wired.iter().map(|wired| wired.policy.name.as_str());
+    match &payload["reconcile"] {
+        Value::Null | Value::Bool(false) => Ok(Vec::new()),
+        Value::Bool(true) => Ok(known().collect()),
+        Value::Array(names) => {
+            let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
+            match names {
+                Some(names) => match names.iter().find(|name| !known().any(|known| known == **name)) {
+                    None => Ok(names),
+                    Some(unknown) => wrong(format!("`reconcile` names {unknown}, and there is no such policy")),
+                },
+                None => wrong("`reconcile` is a list of names of policies, or true".to_owned()),
+            }
+        }
+        other => wrong(format!("`reconcile` is {other}: write true, or a list of names of policies")),
+    }
+}
+
+/// What one invocation does for one policy.
+struct Run<'a> {
+    warm: &'a Warm,
+    wired: &'a Wired,
+    cleaned: Option<FlowResult<Report>>,
+    /// Under way in this invocation.
+    comparison: Option<Comparison>,
+    compared: Option<FlowResult<Report>>,
+    saved: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(warm: &'a Warm, wired: &'a Wired) -> Run<'a> {
+        Run { warm, wired, cleaned: None, comparison: None, compared: None, saved: true }
+    }
+
+    async fn work(&mut self, asked: bool, limit: TimeLimit, cancel: &CancellationToken) {
+        let cleaned = clean(&self.wired.policy, cancel).await;
+        told(self.wired, &cleaned);
+        self.cleaned = Some(cleaned);
+        if cancel.is_cancelled() && !asked {
+            return;
+        }
+        match self.compare(asked, limit, cancel).await {
+            Ok(None) => {}
+            Ok(Some(report)) => self.compared = Some(Ok(report)),
+            Err(error) => self.compared = Some(Err(error)),
+        }
+        if let Some(compared) = &self.compared {
+            told(self.wired, compared);
+        }
+    }
+
+    async fn compare(
+        &mut self,
+        asked: bool,
+        limit: TimeLimit,
+        cancel: &CancellationToken,
+    ) -> FlowResult<Option<Report>> {
+        let policy = &self.wired.policy;
+        let begun = match self.wired.checkpoints.read().await? {
+            Some(under_way) => under_way,
+            None if asked => Comparison::beginning(self.warm.clock.now()),
+            None => return Ok(None),
+        };
+        let holder = policy.nonces.nonce();
+        // It ends with the function, whatever becomes of this.
+        if !policy.catalog.lease(LEASE, &holder, policy.clock.now(), limit.deadline).await? {
+            return Ok(None);
+        }
+        let comparison = self.comparison.insert(begun);
+        comparison.slices += 1;
+        self.saved = false;
+        let compared = reconcile_slice(policy, Orphans::OfAge, &mut comparison.checkpoint, cancel).await;
+        let done = compared.as_ref().is_ok_and(|report| !report.cancelled);
+        let done_at = done.then(|| policy.clock.now());
+        // Kept after a failure, too: what was compared before it need not be compared again.
+        let saved = self.wired.checkpoints.write(comparison, done_at).await;
+        self.saved = saved.is_ok();
+        policy.catalog.unlease(LEASE, &holder).await?;
+        saved?;
+        compared.map(Some)
+    }
+}
+
+/// Keeps the checkpoints of comparisons that were dropped, as far as the rest of the time goes.
+async fn save_in_the_rest(warm: &Warm, runs: &mut [Run<'_>], limit: TimeLimit) {
+    let half = SpanMs(limit.deadline.since(limit.end_at).0 / 2);
+    let rest = TimeLimit { stop_at: limit.end_at, end_at: limit.end_at.plus(half), ..limit };
+    let saving =
+        stream::iter(runs.iter_mut().filter(|run| !run.saved)).for_each_concurrent(POLICIES_IN_FLIGHT, |run| async {
+            let Some(comparison) = &run.comparison else { return };
+            match run.wired.checkpoints.write(comparison, None).await {
+                Ok(()) => run.saved = true,
+                Err(error) => tracing::warn!(policy = %run.wired.policy.name, "{}", chain(&error)),
+            }
+        });
+    if rest.keep(warm.clock.as_ref(), &CancellationToken::new(), saving).await.is_none() {
+        tracing::warn!("a checkpoint was not kept: the next invocation goes on from the one before");
+    }
+}
+
+/// Failures are somebody's to act on; work that was done is worth a line.
+fn told(wired: &Wired, result: &FlowResult<Report>) {
+    let policy = &wired.policy.name;
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => return tracing::error!(%policy, "{}", chain(error)),
+    };
+    for failed in &report.failed {
+        tracing::error!(%policy, object = failed.object, "{} failed: {}", report.operation, failed.why);
+    }
+    let counts = json!(report.counts.iter().filter(|(_, n)| **n > 0).collect::<std::collections::BTreeMap<_, _>>());
+    tracing::info!(%policy, complete = !report.cancelled, %counts, notes = ?report.notes, "{}", report.operation);
+}
+
+fn answer(runs: &[Run<'_>]) -> Result<Value, Failure> {
+    let mut complete = true;
+    let mut failures: Vec<String> = Vec::new();
+    let mut policies = Map::new();
+    for run in runs {
+        let name = run.wired.policy.name.to_string();
+        let mut said = Map::new();
+        for (what, result) in [("clean", &run.cleaned), ("reconcile", &run.compared)] {
+            match result {
+                Some(Ok(report)) => {
+                    complete &= !report.cancelled;
+                    said.insert(what.to_owned(), in_json(report));
+                }
+                Some(Err(error)) => failures.push(failed(what, &name, error)),
+                None => {}
+            }
+        }
+        // Dropped before it could say anything.
+        complete &= run.cleaned.is_some() && (run.comparison.is_none() || run.compared.is_some());
+        if let Some(comparison) = &run.comparison {
+            let after = comparison.checkpoint.after.as_ref().map(ToString::to_string);
+            said.insert("comparison".to_owned(), json!({ "slices": comparison.slices, "after": after }));
+        }
+        policies.insert(name, Value::Object(said));
+    }
+    match failures.is_empty() {
+        true => Ok(json!({ "complete": complete, "policies": policies })),
+        false => Err(Failure::new("failed", failures.join("; "))),
+    }
+}
+
+fn failed(what: &str, policy: &str, error: &FlowError) -> String {
+    format!("{what} of {policy}: {}", chain(error))
+}
+
+fn in_json(report: &Report) -> Value {
+    json!({
+        "counts": report.counts,
+        "failures": report.failures,
+        "complete": !report.cancelled,
+        "notes": report.notes,
+    })
+}

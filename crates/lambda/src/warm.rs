@@ -1,0 +1,186 @@
+//! What a warm function keeps from one invocation to the next: configuration, clients, open buckets and catalogs, chains of
+//! the journal. The only file of this crate that knows which adapter stands behind which port.
+
+use crate::checkpoints::Checkpoints;
+use crate::environment::{CONFIG, CONFIG_PARAMETER, Environment};
+use crate::failure::Failure;
+use crate::journal::ObjectJournal;
+use crate::limits::OPENINGS_IN_FLIGHT;
+use crate::metrics::Embedded;
+use crate::parameter;
+use crate::settings::{Ordered, Placed, Settings};
+use async_trait::async_trait;
+use aws::dynamodb::DynamoDbCatalog;
+use aws::{DeadLetterQueue, Services};
+use engine::clock::{SystemClock, SystemNonces};
+use engine::driver::Policies;
+use engine::error::PortResult;
+use engine::policy::{Mode, Policy};
+use engine::ports::clock::{Clock, Nonces};
+use engine::ports::metrics::Counters;
+use engine::report::chain;
+use engine::steps::purge::Purger;
+use engine::wrap::owned::{Claim, Introduces, Owner, Ownership};
+use engine::wrap::retry::Retries;
+use engine::wrap::through::Through;
+use futures_util::{StreamExt, TryStreamExt, stream, try_join};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// The one folder that a function may write.
+const SCRATCH: &str = "/tmp";
+
+/// What is kept.
+pub(crate) struct Warm {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) nonces: Arc<dyn Nonces>,
+    pub(crate) policies: Policies,
+    pub(crate) wired: Vec<Wired>,
+    pub(crate) orders: BTreeMap<String, Ordered>,
+    /// What the function counts that is no policy's.
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) embedded: Embedded,
+    services: Services,
+    /// Of the queues that policies name, the service.
+    queues: BTreeMap<String, Option<String>>,
+    /// By queue; `None`: it has no dead letters.
+    letters: Mutex<BTreeMap<String, Option<Arc<DeadLetterQueue>>>>,
+}
+
+/// A policy at work, and what goes with it.
+pub(crate) struct Wired {
+    pub(crate) policy: Policy,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Warm {
+    /// Reads the configuration and opens everything that it names.
+    pub(crate) async fn open(environment: &Environment) -> Result<Warm, Failure> {
+        let settings = match (&environment.config, &environment.parameter) {
+            (Some(text), None) => Settings::parse(text, CONFIG)?,
+            (None, Some(name)) => Settings::parse(&parameter::read(name).await?, name)?,
+            (None, None) | (Some(_), Some(_)) => {
+                let why = format!("set one of {CONFIG} (TOML) and {CONFIG_PARAMETER} (the name of an SSM parameter)");
+                return Err(Failure::new("configuration", why));
+            }
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random = |error| Failure::new("failed", format!("the operating system gave no random numbers: {error}"));
+        let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().map_err(random)?);
+        let services = Services::new(settings.services);
+        let queues = settings.policies.iter().filter_map(|placed| placed.config.events.as_ref());
+        let queues = queues.map(|events| (events.queue.name.clone(), events.queue.service.clone())).collect();
+        let wired = stream::iter(&settings.policies).map(|placed| wire(&services, placed, &clock, &nonces));
+        let wired: Vec<Wired> = wired.buffered(OPENINGS_IN_FLIGHT).try_collect().await?;
+        let policies = Policies::default();
+        wired.iter().for_each(|wired| policies.put(wired.policy.clone()));
+        Ok(Warm {
+            clock,
+            nonces,
+            policies,
+            wired,
+            orders: settings.orders,
+            counters: Arc::default(),
+            embedded: Embedded::new(&environment.namespace, &environment.function),
+            services,
+            queues,
+            letters: Mutex::default(),
+        })
+    }
+
+    /// The dead letters of the queue of that ARN, if it has any.
+    pub(crate) async fn dead_letters(&self, arn: &str) -> PortResult<Option<Arc<DeadLetterQueue>>> {
+        let name = arn.rsplit(':').next().unwrap_or_default();
+        let mut letters = self.letters.lock().await;
+        if let Some(there) = letters.get(name) {
+            return Ok(there.clone());
+        }
+        let service = self.queues.get(name).cloned().flatten();
+        let (_, config) = self.services.service(service.as_deref()).await?;
+        let found = DeadLetterQueue::of_queue(&config, name).await?.map(Arc::new);
+        letters.insert(name.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// Tells what was counted since the last invocation.
+    pub(crate) fn tell_metrics(&self, more: &[(&'static str, u64)]) {
+        let now = self.clock.now();
+        for wired in &self.wired {
+            self.embedded.tell(now, Some(wired.policy.name.as_str()), &wired.counters, &[]);
+        }
+        self.embedded.tell(now, None, &self.counters, more);
+    }
+}
+
+async fn wire(
+    services: &Services,
+    placed: &Placed,
+    clock: &Arc<dyn Clock>,
+    nonces: &Arc<dyn Nonces>,
+) -> Result<Wired, Failure> {
+    let name = &placed.config.name;
+    let opened = open(services, placed, clock, nonces).await;
+    opened.map_err(|error| Failure::new("configuration", format!("cannot set up the policy {name}: {}", chain(&error))))
+}
+
+/// A policy, as the owner of its destination: whoever works with the same table is the same owner.
+struct Me {
+    policy: String,
+    mode: Mode,
+    catalog: Arc<DynamoDbCatalog>,
+}
+
+#[async_trait]
+impl Introduces for Me {
+    async fn owner(&self) -> PortResult<Owner> {
+        let (catalog, at) = (self.catalog.identity().await?, "functions".to_owned());
+        Ok(Owner { policy: self.policy.clone(), mode: self.mode, catalog, at })
+    }
+}
+
+async fn open(
+    services: &Services,
+    placed: &Placed,
+    clock: &Arc<dyn Clock>,
+    nonces: &Arc<dyn Nonces>,
+) -> PortResult<Wired> {
+    let config = &placed.config;
+    let catalog = services.catalog(&placed.catalog, config, clock.clone(), nonces.clone());
+    let (source, destination, catalog) =
+        try_join!(services.bucket(&placed.source), services.bucket(&placed.destination), catalog)?;
+    let catalog = Arc::new(catalog);
+    let me = Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone() };
+    let (name, prefix) = (config.destination.to_string(), config.source.prefix.clone());
+    let ownership =
+        Ownership::new(name, destination.writer(), source.reader(), prefix, Box::new(me), Claim::Own);
+    // Before the journal, or a checkpoint, writes there. What is missing shows now and not in the middle of a batch.
+    try_join!(source.is_versioned(), destination.is_versioned(), ownership.hold())?;
+    let ownership = Arc::new(ownership);
+    let counters = Arc::new(Counters::default());
+    let retries = Retries::new(clock.clone(), nonces.clone(), counters.clone());
+    let through = || retries.copy(Arc::new(Through::new(source.reader(), destination.writer())));
+    let inside = || retries.copy(Arc::new(Through::new(destination.reader(), destination.writer())));
+    let policy = Policy {
+        name: config.name.clone(),
+        mode: config.mode,
+        rules: config.rules(),
+        source_bucket: config.source.in_events(),
+        source_prefix: config.source.prefix.clone(),
+        source: source.reader(),
+        destination: destination.reader(),
+        copier: ownership.copier(destination.copier(&source).unwrap_or_else(through)),
+        recopier: ownership.copier(destination.copier(&destination).unwrap_or_else(inside)),
+        purger: Purger::new(ownership.purger(destination.purger())),
+        catalog,
+        keys: None,
+        scratch: PathBuf::from(SCRATCH),
+        journal: Arc::new(ObjectJournal::new(destination.writer(), clock.clone(), nonces.clone())),
+        clock: clock.clone(),
+        nonces: nonces.clone(),
+        metrics: counters.clone(),
+    };
+    Ok(Wired { checkpoints: Checkpoints::new(destination.writer(), &config.name), policy, counters })
+}
