@@ -154,8 +154,7 @@ async fn open(
     let catalog = Arc::new(catalog);
     let me = Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone() };
     let (name, prefix) = (config.destination.to_string(), config.source.prefix.clone());
-    let ownership =
-        Ownership::new(name, destination.writer(), source.reader(), prefix, Box::new(me), Claim::Own);
+    let ownership = Ownership::new(name, destination.writer(), source.reader(), prefix, Box::new(me), Claim::Own);
     // Before the journal, or a checkpoint, writes there. What is missing shows now and not in the middle of a batch.
     try_join!(source.is_versioned(), destination.is_versioned(), ownership.hold())?;
     let ownership = Arc::new(ownership);
