@@ -3,6 +3,7 @@
 //! Machines are noisy: what is compared runs in the same process, in interleaved pairs, and ratios are medians over pairs.
 //! Both sides of a pair have the same durability. The figures of a run stand in `docs/benchmarks.md`.
 
+mod backfill;
 mod bare;
 mod client;
 mod drain;
@@ -11,6 +12,7 @@ mod load;
 mod memory;
 mod rig;
 mod scale;
+mod serving;
 mod stats;
 mod throughput;
 
@@ -66,6 +68,18 @@ enum Which {
         #[arg(long, default_value_t = 2_000)]
         puts: u32,
     },
+    /// Back-filling a bucket with catalog rows, beside s5cmd and rclone copying it without.
+    Backfill {
+        /// The program.
+        #[arg(long, default_value = "target/release/afterimage")]
+        program: PathBuf,
+        /// The folder with `s5cmd` and `rclone`.
+        #[arg(long, default_value = "target/venv/bin")]
+        clients: PathBuf,
+        /// Objects of 4 KiB.
+        #[arg(long, default_value_t = 10_000)]
+        objects: usize,
+    },
     /// Resident memory of the real process with many objects, and while one large object goes in, is copied, and comes out.
     Memory {
         /// The program.
@@ -92,6 +106,9 @@ async fn main() -> Result<()> {
         Which::Throughput { puts } => throughput::run(path, args.rounds, puts).await,
         Which::Scale { rows } => scale::per_item(path, &rows).await,
         Which::Memory { program, objects, gib } => memory::run(&program, path, objects, gib).await,
+        Which::Backfill { program, clients, objects } => {
+            backfill::run(&program, &clients, path, args.rounds, objects).await
+        }
         Which::Clean { due, puts } => scale::clean_under_load(path, due, puts).await,
     }
 }

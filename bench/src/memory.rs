@@ -6,17 +6,14 @@
 
 use crate::client::Client;
 use crate::rig::{COPIES, SOURCE};
+use crate::serving::Serving;
 use crate::stats::Table;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use local::credentials::Credentials;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 const BODY: usize = 100;
 const IN_FLIGHT: usize = 32;
@@ -26,7 +23,7 @@ const LIMIT_MIB: u64 = 150;
 
 /// Runs every step once and prints the peak of each.
 pub(crate) async fn run(program: &Path, folder: &Path, objects: usize, gib: usize) -> Result<()> {
-    let serving = Serving::start(program, folder)?;
+    let serving = Serving::start(program, folder, &[])?;
     let credentials = Credentials::load(&serving.data)?.context("`serve` makes credentials")?;
     let source = Client::new(serving.address, SOURCE, &credentials)?;
     let copies = Client::new(serving.address, COPIES, &credentials)?;
@@ -65,72 +62,4 @@ pub(crate) async fn run(program: &Path, folder: &Path, objects: usize, gib: usiz
     table.print("Resident memory of `afterimage serve`");
     println!("highest {highest} MiB (aim: under {LIMIT_MIB})");
     Ok(())
-}
-
-/// The process; killed when dropped.
-struct Serving {
-    child: Child,
-    program: PathBuf,
-    data: PathBuf,
-    address: SocketAddr,
-    _out: BufReader<std::process::ChildStdout>,
-}
-
-impl Serving {
-    fn start(program: &Path, folder: &Path) -> Result<Serving> {
-        let program = program
-            .canonicalize()
-            .with_context(|| format!("{} is not there: `cargo build --release` makes it", program.display()))?;
-        let data = folder.join("data");
-        let log = File::create(folder.join("serve.log"))?;
-        let mut child = Command::new(&program)
-            .arg("--data-dir")
-            .arg(&data)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()?;
-        let mut out = BufReader::new(child.stdout.take().context("standard output is piped")?);
-        let mut printed = String::new();
-        while !printed.contains("ready (") {
-            ensure!(out.read_line(&mut printed)? > 0, "serve ended: {printed}");
-        }
-        let address = printed.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let address = address.context("`serve` prints its address")?.parse()?;
-        Ok(Serving { child, program, data, address, _out: out })
-    }
-
-    fn command(&self, words: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program).arg("--data-dir").arg(&self.data).args(words).output()?;
-        ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Waits until every event is handled.
-    fn drained(&self) -> Result<()> {
-        loop {
-            let status: Value = serde_json::from_str(&self.command(&["status", "--json"])?)?;
-            if status["queue"]["waiting"] == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The peak since the last call.
-    fn peak_mib(&self) -> Result<u64> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = std::fs::read_to_string(folder.join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM in /proc")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        std::fs::write(folder.join("clear_refs"), "5")?;
-        Ok(kib.div_ceil(1024))
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way nothing of it is left.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }

@@ -115,6 +115,15 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NAME")]
         policy: Option<String>,
     },
+    /// Copy what was there before the policy and has no copy yet
+    Backfill {
+        /// Only keys under this prefix
+        #[arg(long, value_name = "PREFIX", default_value = "")]
+        prefix: String,
+        /// Only of this policy
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+    },
     /// Read the whole journal and verify its chain
     Audit {
         /// Show so many of the newest lines
@@ -164,6 +173,9 @@ pub(crate) struct RestoreArgs {
     /// Replace objects that are newer than their copy
     #[arg(long)]
     overwrite: bool,
+    /// Wait for copies that lie in an archive tier: minutes to days
+    #[arg(long)]
+    wait: bool,
     /// Of this policy [default: the one that knows the key]
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
@@ -265,6 +277,7 @@ impl Verb {
             Verb::Config(ConfigVerb::Check) => return Ok(Task::ConfigCheck),
             Verb::Reconcile { rebuild: true, policy } => return Ok(Task::Rebuild { policy }),
             Verb::Reconcile { rebuild: false, policy } => Command::Reconcile { policy },
+            Verb::Backfill { prefix, policy } => Command::Backfill { policy, prefix },
             Verb::Status { check } => Command::Status { check },
             Verb::Ls { prefix, policy } => Command::Ls { policy, prefix },
             Verb::History { key, policy } => Command::History { policy, key },
@@ -308,7 +321,15 @@ impl RestoreArgs {
             None => To::Source,
             Some(to) => place(&to, working_folder)?,
         };
-        Ok(Restore { policy: self.policy, what, which, to, dry_run: self.dry_run, overwrite: self.overwrite })
+        Ok(Restore {
+            policy: self.policy,
+            what,
+            which,
+            to,
+            dry_run: self.dry_run,
+            overwrite: self.overwrite,
+            wait: self.wait,
+        })
     }
 }
 

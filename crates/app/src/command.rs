@@ -47,6 +47,13 @@ pub(crate) enum Command {
         /// Only this policy.
         policy: Option<String>,
     },
+    /// Copies what was there before and has no copy yet.
+    Backfill {
+        /// Only of this policy.
+        policy: Option<String>,
+        /// Only keys under this prefix.
+        prefix: String,
+    },
     /// Reads and verifies the journal.
     Audit {
         /// How many of the newest lines to show.
@@ -114,6 +121,8 @@ pub(crate) struct Restore {
     pub(crate) dry_run: bool,
     /// Replace what is newer.
     pub(crate) overwrite: bool,
+    /// Wait for copies in an archive tier.
+    pub(crate) wait: bool,
 }
 
 /// `undelete`.

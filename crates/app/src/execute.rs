@@ -4,7 +4,7 @@
 use crate::answer::Answer;
 use crate::command::Command;
 use crate::commands::{
-    audit, clean, credentials, dead_letters, history, ls, reconcile, release, restore, status, undelete,
+    audit, backfill, clean, credentials, dead_letters, history, ls, reconcile, release, restore, status, undelete,
 };
 use crate::exit::Failure;
 use crate::feed::Feed;
@@ -41,6 +41,9 @@ async fn dispatch(
         Command::Clean { policy, now: false } => clean::due(instance, policy.as_deref()).await,
         Command::Release { policy } => release::release(instance, policy.as_deref(), who, feed, cancel).await,
         Command::Reconcile { policy } => reconcile::reconcile(instance, policy.as_deref(), feed, cancel).await,
+        Command::Backfill { policy, prefix } => {
+            backfill::backfill(instance, policy.as_deref(), &prefix, feed, cancel).await
+        }
         Command::Audit { lines } => audit::audit(instance, lines).await,
         Command::DeadLetters(act) => dead_letters::act(instance, act, who, cancel).await,
         Command::Credentials { rotate } => credentials::credentials(instance, rotate),

@@ -31,3 +31,5 @@ pub(crate) const DEAD_LETTER_ROUNDS: usize = 10_000;
 pub(crate) const CLOCK_LOOK_EVERY: SpanMs = SpanMs::seconds(30);
 /// How long a queue of a service that cannot be read at all is left alone.
 pub(crate) const INTAKE_AGAIN: SpanMs = SpanMs::minutes(1);
+/// How long a start waits for services to answer: what does not is asked again when it is needed.
+pub(crate) const REACH_WAIT: SpanMs = SpanMs::seconds(30);

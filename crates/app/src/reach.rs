@@ -7,20 +7,23 @@
 use crate::exit::Failure;
 use crate::home::Kept;
 use crate::instance::{Instance, Setting, UNPOISONED};
+use crate::limits::REACH_WAIT;
 use async_trait::async_trait;
 use engine::config::CatalogPlace;
-use engine::error::{ErrorKind, PortResult};
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::policy::Mode;
 use engine::wrap::owned::{Introduces, Owner};
 use futures_util::future::join_all;
 use local::store::Store;
 use std::sync::Arc;
 
-/// A policy, as the owner of its destination: whoever works with the same catalog is the same owner.
+/// A policy, as the owner of its destination: whoever works with the same catalog and source is the same owner.
 pub(crate) struct Me {
     pub(crate) policy: String,
     pub(crate) mode: Mode,
     pub(crate) catalog: Kept,
+    /// The source is in the data folder: another one has another source, whatever its catalog.
+    pub(crate) source_here: bool,
     pub(crate) store: Arc<Store>,
 }
 
@@ -30,6 +33,9 @@ impl Introduces for Me {
         let (id, at) = self.store.data_folder();
         let catalog = match &self.catalog {
             Kept::File(_) => format!("data folder {id}"),
+            Kept::Table(table) if self.source_here => {
+                format!("{}, source in data folder {id}", table.identity().await?)
+            }
             Kept::Table(table) => table.identity().await?,
         };
         Ok(Owner { policy: self.policy.clone(), mode: self.mode, catalog, at: at.to_owned() })
@@ -40,12 +46,18 @@ impl Introduces for Me {
 pub(crate) async fn reach(instance: &Instance) -> Result<(), Failure> {
     let settings: Vec<Setting> = instance.settings.read().expect(UNPOISONED).values().cloned().collect();
     let policies = settings.iter().map(|setting| async move {
-        let reached = reach_policy(instance, setting).await;
+        let reached = tokio::select! {
+            reached = reach_policy(instance, setting) => reached,
+            () = instance.clock.sleep(REACH_WAIT) => Err(slow(setting.config.name.as_str())),
+        };
         judge(setting.config.name.as_str(), "events wait until it does", reached)
     });
     let intakes = instance.all_intakes();
     let queues = intakes.iter().map(|intake| async {
-        let reached = intake.queue.has_dead_letters().await.map_err(Failure::from);
+        let reached = tokio::select! {
+            found = intake.queue.has_dead_letters() => found.map_err(Failure::from),
+            () = instance.clock.sleep(REACH_WAIT) => Err(slow(&intake.name)),
+        };
         judge(&intake.name, "it is asked again and again", reached.map(drop))
     });
     let (policies, queues) = tokio::join!(join_all(policies), join_all(queues));
@@ -63,6 +75,10 @@ async fn reach_policy(instance: &Instance, setting: &Setting) -> Result<(), Fail
         Some(ownership) => Ok(ownership.hold().await?),
         None => Ok(()),
     }
+}
+
+fn slow(what: &str) -> Failure {
+    PortError::new("reach", what, ErrorKind::Unavailable).into()
 }
 
 /// An outage is told and waited for; all else is for a person.

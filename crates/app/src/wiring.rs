@@ -174,8 +174,13 @@ async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked)
     let store = &instance.store;
     let retries = Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone());
     let ownership = destination.there().map(|bucket| {
-        let me =
-            Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone(), store: store.clone() };
+        let me = Me {
+            policy: config.name.to_string(),
+            mode: config.mode,
+            catalog: catalog.clone(),
+            source_here: source.here().is_some(),
+            store: store.clone(),
+        };
         let name = config.destination.to_string();
         let (reader, prefix) = (source.reader(store, &retries), config.source.prefix.clone());
         reader.map(|reader| Arc::new(Ownership::new(name, bucket.writer(), reader, prefix, Box::new(me), claim)))

@@ -25,10 +25,14 @@ pub const PART_BYTES: u64 = 8 * 1024 * 1024;
 pub const PARTS_OF_ONE_SIZE: u64 = 1_000;
 /// The largest part of a body of unknown length: two of them are in memory.
 pub const WRITE_PART_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// The largest part of a body of known length, of which two are in memory: 10,000 of them are 2.4 TiB.
+pub const SENT_PART_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Parts of an upload.
 pub const PARTS_MAX: u64 = 10_000;
 /// Parts that are copied at the same time.
 pub const PARTS_IN_FLIGHT: usize = 16;
+/// Days for which the retrieved copy of an archived object can be read.
+pub const RETRIEVED_DAYS: i32 = 7;
 /// Objects of one page of a listing.
 pub const LIST_MAX: usize = 1_000;
 /// Objects of one request to delete.

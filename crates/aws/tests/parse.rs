@@ -4,7 +4,9 @@
 use aws::parse::{BucketEvent, Channel, Message, ParseError, parse};
 use lifecycle::event::Happened;
 use lifecycle::order::Order;
-use proptest::prelude::{any, prop, proptest};
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
+use serde_json::Value;
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -200,5 +202,71 @@ proptest! {
         }
         drop(parse(&bytes[..=cut.index(bytes.len())]));
         drop(parse(&bytes));
+    }
+
+    /// The same for messages that are whole JSON with another value in some place: deep, of another type, or gone.
+    #[test]
+    fn messages_with_other_values_are_understood_or_refused(
+        which in 0..ALL.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), values()), 1..4),
+    ) {
+        let mut message: Value = serde_json::from_slice(&fixture(ALL[which])).unwrap();
+        for (at, value) in changes {
+            let place = at.index(places(&message));
+            replace(&mut message, &mut { place }, &value);
+        }
+        drop(parse(message.to_string().as_bytes()));
+    }
+}
+
+/// JSON that a field might hold: `None` takes the field away.
+fn values() -> impl Strategy<Value = Option<Value>> {
+    let text = prop_oneof![
+        any::<String>().prop_map(Value::from),
+        "[%+0-9a-fA-F]{0,40}".prop_map(Value::from),
+        "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,12})?Z".prop_map(Value::from),
+        "(s3:)?Object(Created|Removed):[A-Za-z]{0,20}".prop_map(Value::from),
+        Just(Value::from("k".repeat(1_025))),
+    ];
+    let other = prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(serde_json::json!([])),
+        Just(serde_json::json!({})),
+    ];
+    option::weighted(0.9, prop_oneof![3 => text, 2 => other])
+}
+
+/// How many values a JSON value holds, itself included.
+fn places(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(places).sum::<usize>(),
+        Value::Object(fields) => fields.values().map(places).sum(),
+        _ => 0,
+    }
+}
+
+/// Puts another value into the place of that number, counted as [`places`] does.
+fn replace(value: &mut Value, place: &mut usize, other: &Option<Value>) -> bool {
+    if *place == 0 {
+        *value = other.clone().unwrap_or(Value::Null);
+        return true;
+    }
+    *place -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().any(|item| replace(item, place, other)),
+        Value::Object(fields) => {
+            let names: Vec<String> = fields.keys().cloned().collect();
+            names.into_iter().any(|name| {
+                if *place == 0 && other.is_none() {
+                    fields.remove(&name);
+                    return true;
+                }
+                fields.get_mut(&name).is_some_and(|field| replace(field, place, other))
+            })
+        }
+        _ => false,
     }
 }

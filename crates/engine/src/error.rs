@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Missing,
     /// Not allowed; names the action that was missing where it is known.
     AccessDenied(String),
+    /// Not as a person must first set it up; says what, and the remedy.
+    NotSetUp(String),
     /// The other side asks to slow down.
     Throttled,
     /// The other side did not answer, or not in time; whether the call took effect is unknown.
@@ -74,9 +76,11 @@ impl PortError {
     pub fn retry(&self) -> Retry {
         match self.kind {
             ErrorKind::Throttled => Retry::Throttled,
-            ErrorKind::Unavailable | ErrorKind::NoSpace | ErrorKind::Missing | ErrorKind::AccessDenied(_) => {
-                Retry::Later
-            }
+            ErrorKind::Unavailable
+            | ErrorKind::NoSpace
+            | ErrorKind::Missing
+            | ErrorKind::AccessDenied(_)
+            | ErrorKind::NotSetUp(_) => Retry::Later,
             ErrorKind::Damaged(_)
             | ErrorKind::Archived
             | ErrorKind::Invalid(_)
@@ -92,6 +96,7 @@ impl fmt::Display for ErrorKind {
         match self {
             ErrorKind::Missing => f.write_str("it does not exist"),
             ErrorKind::AccessDenied(action) => write!(f, "access denied ({action})"),
+            ErrorKind::NotSetUp(what) => write!(f, "refused: {what}"),
             ErrorKind::Throttled => f.write_str("asked to slow down"),
             ErrorKind::Unavailable => f.write_str("no answer"),
             ErrorKind::NoSpace => f.write_str("no space left"),

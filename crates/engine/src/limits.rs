@@ -1,11 +1,16 @@
 //! Every limit of loops, queues, batches and retries, by name (I10).
 
 use lifecycle::time::SpanMs;
+use std::time::Duration;
 
 /// How often settling one key may start over before the event is put back.
 pub const SETTLE_ROUNDS: usize = 16;
+/// How long the failure of asking for something is the answer to whoever asks next.
+pub const LAZY_FAILURE_GOOD_FOR: Duration = Duration::from_secs(2);
+/// How long a mark that was read says whose a destination is.
+pub const OWNER_GOOD_FOR: Duration = Duration::from_secs(60);
 /// Bytes that are read of the object that says whose a bucket is.
-pub const OWNER_BYTES_MAX: u64 = 64 << 10;
+pub const OWNER_BYTES_MAX: usize = 64 << 10;
 /// Objects of a destination that are looked at for one that is none of the program's own.
 pub const OWNER_SAMPLE: usize = 1_000;
 /// How often a mirrored key is made equal in one handling.
@@ -21,6 +26,8 @@ pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
 pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
 /// Buckets whose events nobody looks after, of which it is told.
 pub const BUCKETS_TOLD_MAX: usize = 1_000;
+/// How often a restore that waits for archived copies looks whether they have come.
+pub const RETRIEVAL_LOOK_EVERY: SpanMs = SpanMs::minutes(5);
 /// Deliveries of one event before it goes to the dead letters.
 pub const DELIVERY_ATTEMPTS: u32 = 12;
 /// The same for failures that trying again can mend (a full or unmounted disk, a missing right): about a day of outage.

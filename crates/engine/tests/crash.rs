@@ -12,7 +12,7 @@ use engine::flows::clean::clean;
 use engine::flows::handle::handle;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::release::release;
-use engine::flows::restore::{Newer, RestoreRequest, Selected, restore};
+use engine::flows::restore::{Archived, Newer, RestoreRequest, Selected, restore};
 use engine::flows::undelete::{Depth, Removed, undelete};
 use engine::limits::ORPHAN_AGE;
 use engine::policy::{Mode, Policy};
@@ -170,7 +170,13 @@ impl Flow {
             }
             Flow::Restore => {
                 let keys = Selected::One(key("a"));
-                let request = RestoreRequest { keys, wanted: Wanted::Newest, newer: Newer::Keep, dry_run: false };
+                let request = RestoreRequest {
+                    keys,
+                    wanted: Wanted::Newest,
+                    newer: Newer::Keep,
+                    dry_run: false,
+                    archived: Archived::Tell,
+                };
                 drop(restore(policy, &request, source, "alice", &Silent, &cancel).await.unwrap());
             }
             _ => {

@@ -1,6 +1,7 @@
 //! The commands, one file per verb.
 
 pub(crate) mod audit;
+pub(crate) mod backfill;
 pub(crate) mod clean;
 pub(crate) mod config_check;
 pub(crate) mod credentials;

@@ -5,7 +5,7 @@ use crate::command::{Restore, To, What, Which};
 use crate::exit::Failure;
 use crate::feed::Feed;
 use crate::instance::{Instance, object_key, one_of};
-use engine::flows::restore::{Newer, RestoreRequest, Selected};
+use engine::flows::restore::{Archived, Newer, RestoreRequest, Selected};
 use engine::policy::Policy;
 use engine::ports::objects::ObjectWrite;
 use lifecycle::ids::CopyKey;
@@ -43,7 +43,8 @@ pub(crate) async fn restore(
         Which::Copy(copy) => Wanted::Copy(CopyKey::of(object_key(copy)?)),
     };
     let newer = if asked.overwrite { Newer::Overwrite } else { Newer::Keep };
-    let request = RestoreRequest { keys, wanted, newer, dry_run: asked.dry_run };
+    let archived = if asked.wait { Archived::Await } else { Archived::Tell };
+    let request = RestoreRequest { keys, wanted, newer, dry_run: asked.dry_run, archived };
     let target = target(instance, &policy, &asked.to)?;
     let report = engine::flows::restore::restore(&policy, &request, &target, who, feed, cancel).await?;
     Ok(Answer::Done(Done { reports: vec![ReportView::of(Some(policy.name.as_str()), report)] }))

@@ -53,6 +53,24 @@ fn a_mirror_in_a_service_is_not_emptied_from_another_data_folder() {
     assert!(why.contains(&second.data().display().to_string()), "{why}");
 }
 
+/// The table is not lost with the data folder; the source is, and with it the right to say what is gone.
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn a_source_here_is_part_of_who_owns_a_mirror_also_where_the_catalog_is_a_table() {
+    let (cloud, first, second) = (Cloud::new(Through::Notification), Folder::new(), Folder::new());
+    let policy = format!("{MIRROR}\ncatalog = \"dynamodb://cloud@rows\"");
+    cloud.configure(&first, &policy);
+    cloud.configure(&second, &policy);
+    let serving = first.start(&["--config", "cloud.toml", "serve", "--make-tables"]);
+    serving.put("mine", "a.txt", "the only one");
+    until(&first, "the mirrored object", || cloud.objects("copies").len() == 1);
+    assert_eq!(serving.stop(), 0, "{}", first.log());
+    let why = refused(&second, &[]);
+    assert!(why.contains("it holds the mirror of the policy `docs` of"), "{why}");
+    assert_eq!(cloud.objects("copies").len(), 1);
+    assert_eq!(serve(&first).stop(), 0, "its own folder goes on: {}", first.log());
+}
+
 #[test]
 #[ignore = "needs the emulator: cargo xtask ci aws"]
 fn copies_in_a_service_belong_to_one_catalog_and_are_restored_from_any_data_folder() {

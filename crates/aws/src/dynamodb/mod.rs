@@ -38,13 +38,13 @@ use engine::ports::catalog::{
 };
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::objects::Page;
+use engine::wrap::lazy::Lazy;
 use layout::Layout;
 use lifecycle::ids::{ObjectKey, Rev};
 use lifecycle::row::{CopyRow, Partition, Tombstone};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::OnceCell;
 
 /// Which table, and how the policy lies in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct DynamoDbCatalog {
     layout: Layout,
     copies_per_key: u64,
     /// Known once the table has been checked.
-    checked: OnceCell<Checked>,
+    checked: Lazy<Checked>,
     /// Whether the service takes batches of statements; some that speak the protocol do not.
     takes_statements: AtomicBool,
     clock: Arc<dyn Clock>,
@@ -108,7 +108,7 @@ impl DynamoDbCatalog {
             table: table.name.clone(),
             layout,
             copies_per_key: table.copies_per_key.max(1),
-            checked: OnceCell::new(),
+            checked: Lazy::new(),
             takes_statements: AtomicBool::new(true),
             clock,
             nonces,
@@ -134,18 +134,24 @@ impl DynamoDbCatalog {
         self.checked().await.map(drop)
     }
 
+    /// The same, of a table that was not there, or was another, a moment ago.
+    pub async fn check_anew(&self) -> PortResult<()> {
+        self.checked.forget_failure().await;
+        self.check().await
+    }
+
     /// The catalog's name in the world: the same for everyone who works on it.
     pub async fn identity(&self) -> PortResult<String> {
-        let table = self.checked().await?.arn.as_ref().unwrap_or(&self.table);
+        let table = self.checked().await?.arn.unwrap_or_else(|| self.table.clone());
         Ok(format!("{table}/{}", self.layout.policy()))
     }
 
-    async fn checked(&self) -> PortResult<&Checked> {
+    async fn checked(&self) -> PortResult<Checked> {
         let check = async || {
             let arn = check_table(&self.client, &self.table).await?;
             Ok(Checked { arn, shards_ever: self.note_shards().await? })
         };
-        self.checked.get_or_try_init(check).await
+        self.checked.get(check).await
     }
 
     /// What the service charged this catalog since it was opened.

@@ -34,7 +34,7 @@ pub async fn check_table(client: &Client, table: &str) -> PortResult<Option<Stri
         return Ok(found.table_arn);
     }
     let why = format!("it is no table of a catalog: {}", differences.join("; "));
-    Err(call.failed(ErrorKind::Invalid(why)))
+    Err(call.failed(ErrorKind::NotSetUp(why)))
 }
 
 /// Makes the table, billed on demand, and waits until it is ready; one that is there already is only checked. A crash
@@ -128,7 +128,8 @@ fn differences(found: &TableDescription) -> Vec<String> {
     match indexes.iter().find(|index| index.index_name() == Some(INDEX)) {
         Some(index) => {
             told.extend(key_differences(&format!("index `{INDEX}`"), index.key_schema(), [STATUS, DISOWNED_AT]));
-            if !is_ready(index.index_status()) {
+            if !index.index_status().is_none_or(|status| [IndexStatus::Active, IndexStatus::Updating].contains(status))
+            {
                 told.push(format!("index `{INDEX}` is not ACTIVE"));
             }
         }

@@ -20,9 +20,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use engine::error::PortResult;
 use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
+use engine::wrap::lazy::Lazy;
 use lifecycle::ids::ObjectKey;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 /// One bucket.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct S3Bucket {
     service: Service,
     name: String,
     /// Asked for when it is first needed, of the service itself.
-    versioned: Arc<OnceCell<bool>>,
+    versioned: Arc<Lazy<bool>>,
     sizes: CopySizes,
 }
 
@@ -76,7 +76,7 @@ impl S3Bucket {
 
     /// Whether it keeps versions, or did. Asked once.
     pub async fn is_versioned(&self) -> PortResult<bool> {
-        self.versioned.get_or_try_init(|| self.ask_for_versions()).await.copied()
+        self.versioned.get(|| self.ask_for_versions()).await
     }
 
     async fn ask_for_versions(&self) -> PortResult<bool> {

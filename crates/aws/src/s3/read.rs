@@ -4,11 +4,14 @@
 use super::S3Bucket;
 use super::attributes::{Told, etag, of_get, of_head, tags_of, unix_ms};
 use crate::error_map::{Call, is_absent, status};
-use crate::limits::LIST_MAX;
+use crate::limits::{LIST_MAX, RETRIEVED_DAYS};
 use async_trait::async_trait;
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
-use aws_sdk_s3::types::{ChecksumMode, EncodingType, Object as SdkObject};
+use aws_sdk_s3::types::{
+    ChecksumMode, EncodingType, GlacierJobParameters, Object as SdkObject, RestoreRequest, StorageClass, Tier,
+};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::objects::{ByteStream, Head, Listed, Object, ObjectRead, Page};
 use futures_util::stream;
@@ -19,8 +22,8 @@ use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-const GET_RIGHTS: &str =
-    "s3:GetObject (s3:GetObjectVersion for a version, s3:ListBucket to see that a key is not there)";
+const GET_RIGHTS: &str = "s3:GetObject (s3:GetObjectVersion for a version, s3:ListBucket to see that a key is not there, kms:Decrypt where KMS \
+     encrypts)";
 
 /// HTTP: the version is a delete marker.
 const METHOD_NOT_ALLOWED: u16 = 405;
@@ -67,6 +70,28 @@ impl ObjectRead for S3Bucket {
                 Err(call.failed(ErrorKind::Invalid("the range lies behind the object's end".to_owned())))
             }
             Err(error) => Err(call.sdk(error)),
+        }
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        let Some(told) = self.look(key, None).await? else { return Ok(()) };
+        let tier = GlacierJobParameters::builder().tier(Tier::Standard).build();
+        let call = self.call("retrieve object", "s3:RestoreObject", key);
+        let tier = tier
+            .map_err(|error| call.failed(ErrorKind::Internal("the request is not whole".to_owned())).because(error))?;
+        // Intelligent tiering moves the object itself back, for good; else a copy of it can be read for some days.
+        let moves = told.head.storage_class.as_deref() == Some(StorageClass::IntelligentTiering.as_str());
+        let days = (!moves).then_some(RETRIEVED_DAYS);
+        let wanted = RestoreRequest::builder().set_days(days).glacier_job_parameters(tier).build();
+        let answer =
+            self.client.restore_object().bucket(&self.name).key(key.as_str()).restore_request(wanted).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+                // It is on its way, or there, already.
+                Some("RestoreAlreadyInProgress" | "ObjectAlreadyInActiveTierError") => Ok(()),
+                _ => Err(call.sdk(error)),
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use super::S3Bucket;
 use super::attributes::{checksum_text, etag, expires, metadata, quoted, tagging, version_id};
 use super::parts::{Upload, part_size};
 use crate::error_map::{Call, status};
-use crate::limits::{PART_BYTES, PARTS_MAX, PARTS_OF_ONE_SIZE, WRITE_PART_BYTES_MAX};
+use crate::limits::{PART_BYTES, PARTS_MAX, PARTS_OF_ONE_SIZE, SENT_PART_BYTES_MAX, WRITE_PART_BYTES_MAX};
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedPart};
@@ -38,7 +38,15 @@ impl ObjectWrite for S3Bucket {
         attributes: &Attributes,
         onto: Onto,
     ) -> PortResult<Written> {
-        self.put_pieces(key, body, Parts::Of(part_size(size, PART_BYTES)), attributes, onto).await
+        let part = part_size(size, PART_BYTES);
+        if part > SENT_PART_BYTES_MAX {
+            let most = SENT_PART_BYTES_MAX * PARTS_MAX;
+            let why = format!(
+                "{size} bytes do not go through this process, which would hold too much of them: at most {most}"
+            );
+            return Err(self.call("write object", RIGHTS, key).failed(ErrorKind::Invalid(why)));
+        }
+        self.put_pieces(key, body, Parts::Of(part), attributes, onto).await
     }
 }
 

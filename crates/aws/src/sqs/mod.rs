@@ -33,13 +33,14 @@ use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::Clock;
 use engine::ports::events::{Backlog, Delivery, EventQueue, Receipt};
 use engine::report::chain;
+use engine::wrap::lazy::Lazy;
 use futures_util::{StreamExt, stream};
 use held::{Answer, Fate, Held, Message, Settled};
 use lifecycle::order::{Basis, Order};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::Notify;
 
 /// What the messages of a queue mean, and how long they are hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub struct SqsQueue {
     settings: Settings,
     clock: Arc<dyn Clock>,
     /// Known once the service has told where it is.
-    opened: OnceCell<Arc<Inner>>,
+    opened: Lazy<Arc<Inner>>,
 }
 
 struct Inner {
@@ -94,7 +95,7 @@ struct State {
 impl SqsQueue {
     /// A queue by its name: nothing is asked before it is needed, so that an outage keeps nobody from what else they have.
     pub fn new(config: &SdkConfig, name: &str, settings: Settings, clock: Arc<dyn Clock>) -> SqsQueue {
-        SqsQueue { client: Client::new(config), name: name.to_owned(), settings, clock, opened: OnceCell::new() }
+        SqsQueue { client: Client::new(config), name: name.to_owned(), settings, clock, opened: Lazy::new() }
     }
 
     /// Takes a queue up by its name: finds its address and its dead letters. Errors: it is not there, or the credentials may
@@ -116,8 +117,8 @@ impl SqsQueue {
     }
 
     /// The queue, found once. From then on until it is dropped, messages under way are kept from others.
-    async fn opened(&self) -> PortResult<&Arc<Inner>> {
-        self.opened.get_or_try_init(|| self.find()).await
+    async fn opened(&self) -> PortResult<Arc<Inner>> {
+        self.opened.get(|| self.find()).await
     }
 
     async fn find(&self) -> PortResult<Arc<Inner>> {

@@ -59,7 +59,7 @@ async fn refusal(engine: &Engine, shape: Shape) -> String {
     let error = check_table(&engine.client, &name).await.unwrap_err();
     assert!(error.to_string().contains(&name), "{error}");
     match error.kind {
-        ErrorKind::Invalid(why) => why,
+        ErrorKind::NotSetUp(why) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -109,7 +109,7 @@ async fn a_wrong_table_is_never_opened_and_never_written_to() {
     let nonces = std::sync::Arc::new(engine::memory::nonces::MemoryNonces::seeded(1));
     let opened =
         DynamoDbCatalog::open(engine.client.clone(), &Table::named(&name), clock.clone(), nonces.clone()).await;
-    assert!(matches!(opened.err().unwrap().kind, ErrorKind::Invalid(_)));
+    assert!(matches!(opened.err().unwrap().kind, ErrorKind::NotSetUp(_)));
     let reads = engine.between.take_calls();
     assert!(reads.keys().all(|operation| operation.starts_with("Describe")), "{reads:?}");
 

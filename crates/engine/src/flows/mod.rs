@@ -1,5 +1,6 @@
 //! The flows, one file per verb. Each loads what it needs, calls one rule of `lifecycle`, and applies what it says.
 
+pub mod backfill;
 pub mod breaker;
 pub mod clean;
 pub mod disown;

@@ -5,7 +5,7 @@
 //! skipped). Laws: I5 (the only writers of a source are this flow and `undelete`), I11, I12.
 
 use crate::error::{ErrorKind, FlowResult, PortError, PortResult};
-use crate::limits::COMMAND_KEYS_IN_FLIGHT;
+use crate::limits::{COMMAND_KEYS_IN_FLIGHT, RETRIEVAL_LOOK_EVERY};
 use crate::policy::Policy;
 use crate::ports::journal::Action;
 use crate::ports::objects::{Head, ObjectWrite, Onto, Written};
@@ -51,11 +51,58 @@ pub struct RestoreRequest {
     pub newer: Newer,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// What to do about copies in an archive tier.
+    pub archived: Archived,
+}
+
+/// What to do about copies that lie in an archive tier, after asking for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archived {
+    /// Say so: they are failures of this run.
+    Tell,
+    /// Wait for them.
+    Await,
 }
 
 /// Restores to `target`. Counts `restored` (or `would-restore`), `bytes`, `skipped-same`, `skipped-newer`, `not-there`,
-/// `no-copy`; a damaged copy is a failure that names the next older one.
+/// `no-copy`, `retrieving` (copies that an archive was asked for); a damaged copy is a failure that names the next older one.
 pub async fn restore(
+    policy: &Policy,
+    request: &RestoreRequest,
+    target: &Arc<dyn ObjectWrite>,
+    who: &str,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> FlowResult<Report> {
+    let mut restored_before = (0, 0);
+    loop {
+        let mut report = pass(policy, request, target, who, progress, cancel).await?;
+        let waits = request.archived == Archived::Await && report.counted("retrieving") > 0 && !report.cancelled;
+        // What an earlier pass restored is the same by now.
+        let (objects, bytes) = restored_before;
+        if let Some(same) = report.counts.get_mut("skipped-same") {
+            *same = same.saturating_sub(objects);
+        }
+        report.count("restored", objects);
+        report.count("bytes", bytes);
+        restored_before = (report.counted("restored"), report.counted("bytes"));
+        if !waits {
+            return Ok(report);
+        }
+        progress.at(report.counted("restored"), None, "objects; the others are on their way out of an archive");
+        tokio::select! {
+            () = cancel.cancelled() => {
+                report.cancelled = true;
+                report.notes.push("stopped while copies were on their way out of an archive: give the same command again".to_owned());
+                return Ok(report);
+            }
+            () = policy.clock.sleep(RETRIEVAL_LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Goes over all keys once.
+async fn pass(
     policy: &Policy,
     request: &RestoreRequest,
     target: &Arc<dyn ObjectWrite>,
@@ -153,8 +200,23 @@ impl One<'_> {
             Err(PortError { kind: ErrorKind::Damaged(what), .. }) => {
                 self.refuse_damaged(key, row, candidates.get(1).copied(), &what, report).await
             }
+            Err(PortError { kind: ErrorKind::Archived, .. }) => self.retrieve(key, row, report).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks for a copy that lies in an archive tier.
+    async fn retrieve(&self, key: &ObjectKey, row: &CopyRow, report: &mut Report) -> PortResult<()> {
+        self.policy.destination.retrieve(row.copy_key.object()).await?;
+        let why = "its copy lies in an archive tier and is on its way, which takes minutes to days";
+        match self.request.archived {
+            Archived::Await => report.skip("retrieving", key, why),
+            Archived::Tell => {
+                report.count("retrieving", 1);
+                report.fail(key, format!("{why}: give the same command again then, or now with --wait"));
+            }
+        }
+        Ok(())
     }
 
     /// On which condition the copy may be written; `None`: not at all, and the report says why.

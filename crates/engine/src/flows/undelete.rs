@@ -6,7 +6,7 @@
 //! A crash leaves bytes without rows (adopted by `reconcile`), or rows whose object is not back yet: given again, the
 //! command goes on from there. Laws: I2, I5, I12, V3.
 
-use crate::error::{FlowResult, PortResult};
+use crate::error::{ErrorKind, FlowResult, PortResult};
 use crate::flows::settle::settle;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::policy::{Mode, Policy};
@@ -253,7 +253,14 @@ impl One<'_> {
         policy.journal.append(&[entry]).await?;
         // The old copy carries every mark that the new one needs; a longer suffix may cut the key that was whole before.
         let request = CopyRequest { from: old.clone(), ..for_source };
-        match policy.recopier.copy(&request).await? {
+        let copied = policy.recopier.copy(&request).await;
+        if copied.as_ref().is_err_and(|error| error.kind == ErrorKind::Archived) {
+            policy.destination.retrieve(old).await?;
+            report.notes.push(format!(
+                "{old} is on its way out of an archive, which takes minutes to days: give the command again then"
+            ));
+        }
+        match copied? {
             Copied::Done(there) => {
                 let mut back = copy_rows::row(copy_key, &name, None, row.etag.clone(), &there);
                 back.removed_at = row.removed_at;

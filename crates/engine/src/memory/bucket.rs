@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::event::Version;
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
+use lifecycle::time::{SpanMs, UnixMs};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,9 @@ pub enum Versioning {
     /// Only the current content is there.
     Off,
 }
+
+/// How long it takes until an archived object can be read.
+pub const RETRIEVAL: SpanMs = SpanMs::hours(5);
 
 /// Whether a bucket tells checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ struct State {
     /// Oldest first. In an unversioned bucket at most one, and never a marker.
     keys: BTreeMap<ObjectKey, Vec<Entry>>,
     writes: u64,
+    /// What lies in an archive tier, and from when on it can be read, once that was asked for.
+    archived: BTreeMap<ObjectKey, Option<UnixMs>>,
 }
 
 /// The bucket.
@@ -107,6 +113,11 @@ impl MemoryBucket {
         let mut state = lock(&self.state);
         let head = self.write(&mut state, key, bytes.into(), attributes);
         (sequencer(state.writes), head)
+    }
+
+    /// Moves an object to an archive tier: it cannot be read until [`RETRIEVAL`] after that was asked for.
+    pub fn archive(&self, key: &ObjectKey) {
+        lock(&self.state).archived.insert(key.clone(), None);
     }
 
     /// How many writes and deletes it has taken: the sequencer of the last one, as a number.
@@ -276,6 +287,10 @@ impl ObjectRead for MemoryBucket {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         let Some(Stored { head, attributes, bytes }) = self.read(key, version) else { return Ok(None) };
+        let readable_at = lock(&self.state).archived.get(key).copied();
+        if readable_at.is_some_and(|at| at.is_none_or(|at| self.clock.now() < at)) {
+            return Err(PortError::new("get object", key, ErrorKind::Archived));
+        }
         let size = bytes.len() as u64;
         let range = range.unwrap_or(0..size);
         if range.start > range.end || (range.start >= size && size > 0) {
@@ -284,6 +299,13 @@ impl ObjectRead for MemoryBucket {
         }
         let bytes = bytes.slice(range.start.min(size) as usize..range.end.min(size) as usize);
         Ok(Some(Object { head, attributes, body: body(bytes) }))
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        if let Some(readable_at) = lock(&self.state).archived.get_mut(key) {
+            readable_at.get_or_insert(self.clock.now().plus(RETRIEVAL));
+        }
+        Ok(())
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

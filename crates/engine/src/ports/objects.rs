@@ -3,7 +3,7 @@
 //! The contract is S3's where S3 has one: conditional writes, versions, absence as an answer. "Absent" is a definite 404 or
 //! delete marker; everything unknown is an error (V8).
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortError, PortResult};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -107,6 +107,12 @@ pub trait ObjectRead: Send + Sync {
         version: Option<&VersionId>,
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>>;
+
+    /// Asks that an object in an archive tier (whose bytes answer with `Archived`) be brought to where they can be read, which
+    /// takes minutes to days. Asking again does no harm.
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        Err(PortError::new("retrieve object", key, ErrorKind::Unsupported))
+    }
 
     /// Objects under `prefix` in key order (bytes of UTF-8), those after `after`, at most `limit` (≤ 1,000).
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>>;

@@ -4,25 +4,28 @@
 //! with two catalogs on one destination would each find the other's copies without a row, adopt them and purge them; a
 //! mirror that is served from a new data folder would delete what its new, empty source has not. So the first policy that
 //! works on a bucket marks it ([`OWNER_KEY`]), on the condition that no mark is there, and every process reads the mark
-//! before its first write. Whoever works with the same catalog is the same owner. Reading needs no mark: a restore works
-//! with any data folder.
+//! before its first write, and again every minute in which it writes. Whoever works with the same catalog and the same source
+//! is the same owner. Reading needs no mark: a restore works with any data folder.
 //!
 //! A person may say that a policy takes a bucket over, once the data folder before is lost. A mirror is then refused all the
-//! same while its source is empty. A crash leaves the mark, whole, or none. Laws: I3, V8.
+//! same while its source is empty, and where the bucket holds copies, which it would delete. A crash leaves the mark, whole,
+//! or none. Laws: I3, V8.
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::reconcile::RESERVED_PREFIX;
-use crate::limits::{OWNER_BYTES_MAX, OWNER_SAMPLE};
+use crate::limits::{OWNER_BYTES_MAX, OWNER_GOOD_FOR, OWNER_SAMPLE};
 use crate::policy::Mode;
 use crate::ports::objects::{
-    Attributes, Copied, CopyRequest, ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite, Onto, PurgeItem, Purged, Written,
+    Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
 };
+use crate::wrap::lazy::Lazy;
 use async_trait::async_trait;
 use futures_util::{TryStreamExt, stream};
-use lifecycle::ids::{ETag, ObjectKey};
+use lifecycle::ids::{ETag, ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 /// The object that says whose a bucket is. It is never mirrored.
 pub const OWNER_KEY: &str = ".afterimage/owner.toml";
@@ -36,7 +39,7 @@ pub struct Owner {
     pub policy: String,
     /// What it does.
     pub mode: Mode,
-    /// Which catalog it works with: the same text for everyone who does.
+    /// Which catalog it works with, and with which source where that is in a data folder: the same text for everyone who does.
     pub catalog: String,
     /// Where the catalog was when the bucket was marked; for messages.
     pub at: String,
@@ -58,9 +61,25 @@ impl Owner {
 
 /// As it is stored.
 #[derive(Serialize, Deserialize)]
-struct Mark {
+struct Stored {
     format: u32,
     owner: Owner,
+}
+
+/// What marks a bucket.
+enum Mark {
+    Of(Owner),
+    /// It does not read back; why.
+    Unreadable(String),
+}
+
+impl Mark {
+    fn told(&self) -> String {
+        match self {
+            Mark::Of(owner) => format!("it holds {}", owner.called()),
+            Mark::Unreadable(why) => format!("{OWNER_KEY} does not say whose it is ({why})"),
+        }
+    }
 }
 
 /// What to do with a bucket that is another's, or that nobody marked and that is not empty.
@@ -87,7 +106,7 @@ pub struct Ownership {
     source_prefix: String,
     me: Box<dyn Introduces>,
     claim: Claim,
-    held: OnceCell<()>,
+    held: Lazy<()>,
 }
 
 impl Ownership {
@@ -100,18 +119,22 @@ impl Ownership {
         me: Box<dyn Introduces>,
         claim: Claim,
     ) -> Ownership {
-        Ownership { name, bucket, source, source_prefix, me, claim, held: OnceCell::new() }
+        Ownership { name, bucket, source, source_prefix, me, claim, held: Lazy::new() }
     }
 
-    /// Returns once the bucket is the policy's; asks only until then. Errors: it is another's (`AccessDenied`), or that
-    /// cannot be told.
+    /// Returns when the bucket is the policy's. Errors: it is another's (`NotSetUp`), or that cannot be told.
     pub async fn hold(&self) -> PortResult<()> {
-        self.held.get_or_try_init(|| self.claim()).await.copied()
+        self.held.get_fresh(OWNER_GOOD_FOR, || self.claim()).await
     }
 
     /// A copier into the bucket.
     pub fn copier(self: &Arc<Self>, inner: Arc<dyn ObjectCopy>) -> Arc<dyn ObjectCopy> {
         Arc::new(Owned { ownership: Arc::clone(self), inner })
+    }
+
+    /// The bucket, to write what is the program's own.
+    pub fn writer(self: &Arc<Self>) -> Arc<dyn ObjectWrite> {
+        Arc::new(Owned { ownership: Arc::clone(self), inner: Arc::clone(&self.bucket) })
     }
 
     /// A purger of the bucket.
@@ -122,14 +145,18 @@ impl Ownership {
     async fn claim(&self) -> PortResult<()> {
         let me = self.me.owner().await?;
         let onto = match self.mark().await? {
-            Some((owner, _)) if owner.is(&me) => return Ok(()),
-            Some((owner, tag)) => {
-                self.may_take_over(&me, format!("it holds {}", owner.called())).await?;
+            Some((Mark::Of(owner), _)) if owner.is(&me) => return Ok(()),
+            Some((Mark::Of(owner), _)) if (me.mode, owner.mode) == (Mode::Mirror, Mode::Copies) => {
+                let what = format!("it holds {}, and a mirror would delete them: name an empty bucket", owner.called());
+                return Err(self.failed(ErrorKind::NotSetUp(what)));
+            }
+            Some((mark, tag)) => {
+                self.may_take_over(&me, mark.told()).await?;
                 Onto::This(tag)
             }
             None => {
                 if me.mode == Mode::Mirror
-                    && let Some(key) = self.first_object().await?
+                    && let Some(key) = self.first_object(self.bucket.as_ref()).await?
                 {
                     let what = format!("it holds {key}, and a mirror deletes what its source has not");
                     self.may_take_over(&me, what).await?;
@@ -140,30 +167,35 @@ impl Ownership {
         self.put_mark(&me, onto).await?;
         // Whoever marked it in the same moment is there now: what is read back decides.
         match self.mark().await? {
-            Some((owner, _)) if owner.is(&me) => Ok(()),
-            Some((owner, _)) => Err(self.refused(format!("it holds {}", owner.called()))),
+            Some((Mark::Of(owner), _)) if owner.is(&me) => Ok(()),
+            Some((mark, _)) => Err(self.refused(&mark.told())),
             None => Err(self.failed(ErrorKind::Unavailable)),
         }
     }
 
-    /// Who marked the bucket, and the mark's tag.
-    async fn mark(&self) -> PortResult<Option<(Owner, ETag)>> {
-        let Some(object) = self.bucket.get(&owner_key(), None, Some(0..OWNER_BYTES_MAX)).await? else {
-            return Ok(None);
-        };
-        let pieces: Vec<bytes::Bytes> = object.body.try_collect().await?;
-        let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
-        match toml::from_str::<Mark>(&text) {
-            Ok(Mark { format: FORMAT, owner }) => Ok(Some((owner, object.head.version.etag))),
-            Ok(Mark { format, .. }) => {
-                Err(self.refused(format!("{OWNER_KEY} has format {format}, of a newer version of this program")))
-            }
-            Err(error) => Err(self.refused(format!("{OWNER_KEY} does not say whose it is ({})", error.message()))),
+    /// What marks the bucket, and its tag.
+    async fn mark(&self) -> PortResult<Option<(Mark, ETag)>> {
+        // Not a range of it: an empty object has none.
+        let Some(mut object) = self.bucket.get(&owner_key(), None, None).await? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        while bytes.len() <= OWNER_BYTES_MAX
+            && let Some(piece) = object.body.try_next().await?
+        {
+            bytes.extend_from_slice(&piece);
         }
+        let mark = match toml::from_str::<Stored>(&String::from_utf8_lossy(&bytes)) {
+            Ok(Stored { format: FORMAT, owner }) => Mark::Of(owner),
+            Ok(Stored { format, .. }) => {
+                let what = format!("{OWNER_KEY} has format {format}, of a newer version: use that one");
+                return Err(self.failed(ErrorKind::NotSetUp(what)));
+            }
+            Err(error) => Mark::Unreadable(error.message().to_owned()),
+        };
+        Ok(Some((mark, object.head.version.etag)))
     }
 
     async fn put_mark(&self, me: &Owner, onto: Onto) -> PortResult<()> {
-        let text = toml::to_string(&Mark { format: FORMAT, owner: me.clone() });
+        let text = toml::to_string(&Stored { format: FORMAT, owner: me.clone() });
         let text = text.map_err(|error| self.failed(ErrorKind::Internal("TOML".to_owned())).because(error))?;
         let attributes = Attributes { content_type: Some("application/toml".to_owned()), ..Attributes::default() };
         let key = owner_key();
@@ -179,32 +211,40 @@ impl Ownership {
         }
     }
 
-    /// An object under the policy's prefix that is none of the program's own.
-    async fn first_object(&self) -> PortResult<Option<ObjectKey>> {
-        let listed = self.bucket.list(&self.source_prefix, None, OWNER_SAMPLE).await?.items;
-        Ok(listed.into_iter().map(|listed| listed.key).find(|key| !key.as_str().starts_with(RESERVED_PREFIX)))
+    /// An object of a bucket under the policy's prefix that is none of the program's own.
+    async fn first_object(&self, bucket: &dyn ObjectRead) -> PortResult<Option<ObjectKey>> {
+        let behind = ObjectKey::new(format!("{RESERVED_PREFIX}\u{10FFFF}")).expect("a short key");
+        for after in [None, Some(&behind)] {
+            let listed = bucket.list(&self.source_prefix, after, OWNER_SAMPLE).await?.items;
+            let key =
+                listed.into_iter().map(|listed| listed.key).find(|key| !key.as_str().starts_with(RESERVED_PREFIX));
+            if key.is_some() {
+                return Ok(key);
+            }
+        }
+        Ok(None)
     }
 
     async fn may_take_over(&self, me: &Owner, what: String) -> PortResult<()> {
         if self.claim == Claim::Own {
-            return Err(self.refused(what));
+            return Err(self.refused(&what));
         }
-        let empty = self.source.list(&self.source_prefix, None, 1).await?.items.is_empty();
-        if me.mode == Mode::Mirror && empty {
+        if me.mode == Mode::Mirror && self.first_object(self.source.as_ref()).await?.is_none() {
             let why = format!(
                 "the source has no objects, so the mirror would delete everything in {}: put them into the source first \
                  (without this policy), then take the bucket over",
                 self.name
             );
-            return Err(self.failed(ErrorKind::AccessDenied(why)));
+            return Err(self.failed(ErrorKind::NotSetUp(why)));
         }
+        tracing::warn!(destination = self.name, policy = me.policy, "taken over: {what}");
         Ok(())
     }
 
-    fn refused(&self, what: String) -> PortError {
+    fn refused(&self, what: &str) -> PortError {
         let remedy = "name another destination; or, if that is lost or will never work on it again, start once with \
                       `afterimage serve --take-over`";
-        self.failed(ErrorKind::AccessDenied(format!("{what}: {remedy}")))
+        self.failed(ErrorKind::NotSetUp(format!("{what}: {remedy}")))
     }
 
     fn failed(&self, kind: ErrorKind) -> PortError {
@@ -227,6 +267,34 @@ impl ObjectCopy for Owned<dyn ObjectCopy> {
     async fn copy(&self, request: &CopyRequest) -> PortResult<Copied> {
         self.ownership.hold().await?;
         self.inner.copy(request).await
+    }
+}
+
+#[async_trait]
+impl ObjectRead for Owned<dyn ObjectWrite> {
+    async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>> {
+        self.inner.head(key, version).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        range: Option<Range<u64>>,
+    ) -> PortResult<Option<Object>> {
+        self.inner.get(key, version, range).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
+        self.inner.list(prefix, after, limit).await
+    }
+}
+
+#[async_trait]
+impl ObjectWrite for Owned<dyn ObjectWrite> {
+    async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, onto: Onto) -> PortResult<Written> {
+        self.ownership.hold().await?;
+        self.inner.put(key, body, attributes, onto).await
     }
 }
 
@@ -290,7 +358,7 @@ mod tests {
 
     async fn refused(ownership: &Ownership) -> String {
         let error = ownership.hold().await.unwrap_err();
-        assert!(matches!(error.kind, ErrorKind::AccessDenied(_)), "{error}: events wait for a person");
+        assert!(matches!(error.kind, ErrorKind::NotSetUp(_)), "{error}: events wait for a person");
         error.to_string()
     }
 
@@ -326,6 +394,39 @@ mod tests {
         world.policy(Mode::Mirror, "a", Claim::TakeOver).hold().await.unwrap();
         assert!(world.copies.contents().contains_key(&ObjectKey::new("p/theirs").unwrap()), "marking deletes nothing");
         world.policy(Mode::Copies, "b", Claim::TakeOver).hold().await.unwrap();
+        let why = refused(&world.policy(Mode::Mirror, "a", Claim::TakeOver)).await;
+        assert!(why.contains("it holds the copies of") && why.contains("a mirror would delete them"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn who_lost_a_bucket_notices_while_it_works() {
+        let world = World::new();
+        let first = world.policy(Mode::Copies, "a", Claim::Own);
+        first.hold().await.unwrap();
+        world.policy(Mode::Copies, "b", Claim::TakeOver).hold().await.unwrap();
+        first.held.grow_old(OWNER_GOOD_FOR / 2).await;
+        first.hold().await.unwrap();
+        first.held.grow_old(OWNER_GOOD_FOR).await;
+        refused(&first).await;
+    }
+
+    /// Behind a thousand objects of the program's own there may be others; and they alone are nothing that a source has.
+    #[tokio::test]
+    async fn what_is_the_program_s_own_neither_hides_others_nor_counts_as_content() {
+        let world = World::new();
+        let all = |catalog, claim| {
+            let owner =
+                Owner { policy: "docs".into(), mode: Mode::Mirror, catalog: String::from(catalog), at: String::new() };
+            let (bucket, source) = (Arc::clone(&world.copies) as _, Arc::clone(&world.source) as _);
+            Ownership::new("s3://copies".to_owned(), bucket, source, String::new(), Box::new(Me(owner)), claim)
+        };
+        for n in 0..=OWNER_SAMPLE {
+            World::put(&world.copies, &format!(".afterimage/journal/{n}"), "ours");
+        }
+        World::put(&world.copies, "theirs", "theirs");
+        assert!(refused(&all("a", Claim::Own)).await.contains("it holds theirs"));
+        World::put(&world.source, OWNER_KEY, "it was a destination once");
+        assert!(refused(&all("a", Claim::TakeOver)).await.contains("the source has no objects"));
     }
 
     #[tokio::test]
@@ -336,6 +437,8 @@ mod tests {
             let world = World::new();
             World::put(&world.copies, OWNER_KEY, text);
             refused(&world.policy(Mode::Copies, "a", Claim::Own)).await;
+            let taken = world.policy(Mode::Copies, "a", Claim::TakeOver).hold().await;
+            assert_eq!(taken.is_err(), text.contains("format = 2"), "a newer version's is left alone: {text}");
         }
     }
 

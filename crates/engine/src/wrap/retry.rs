@@ -148,6 +148,10 @@ impl<P: ObjectRead + ?Sized> ObjectRead for Again<P> {
         again!(self.retries, self.inner.get(key, version, range.clone()))
     }
 
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        again!(self.retries, self.inner.retrieve(key))
+    }
+
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
         again!(self.retries, self.inner.list(prefix, after, limit))
     }

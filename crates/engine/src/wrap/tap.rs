@@ -274,6 +274,11 @@ impl<P: ObjectRead + ?Sized + 'static> ObjectRead for Tapped<P> {
         self.tap.single(call, async move { inner.get(&key, version.as_ref(), range).await }).await
     }
 
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        let (inner, call, key) = (self.inner.clone(), self.writes("retrieve", key), key.clone());
+        self.tap.single(call, async move { inner.retrieve(&key).await }).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
         let (inner, call) = (self.inner.clone(), self.reads("list", prefix));
         let (prefix, after) = (prefix.to_owned(), after.cloned());

@@ -5,6 +5,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod backfill;
 mod clean;
 mod disown;
 mod driver;

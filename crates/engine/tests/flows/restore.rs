@@ -1,8 +1,9 @@
 //! Restore: the right copy, verified, over nothing newer; and a report that says so.
 
 use crate::world::{Source, World, key, rules, text};
-use engine::flows::restore::{Newer, RestoreRequest, Selected, restore};
-use engine::memory::bucket::{MemoryBucket, Versioning};
+use engine::flows::restore::{Archived, Newer, RestoreRequest, Selected, restore};
+use engine::limits::RETRIEVAL_LOOK_EVERY;
+use engine::memory::bucket::{MemoryBucket, RETRIEVAL, Versioning};
 use engine::ports::clock::Clock;
 use engine::ports::objects::{Attributes, ObjectWrite, Onto};
 use engine::ports::progress::Silent;
@@ -15,7 +16,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 fn one(name: &str, wanted: Wanted) -> RestoreRequest {
-    RestoreRequest { keys: Selected::One(key(name)), wanted, newer: Newer::Keep, dry_run: false }
+    RestoreRequest {
+        keys: Selected::One(key(name)),
+        wanted,
+        newer: Newer::Keep,
+        dry_run: false,
+        archived: Archived::Tell,
+    }
 }
 
 fn all(prefix: &str) -> RestoreRequest {
@@ -24,6 +31,7 @@ fn all(prefix: &str) -> RestoreRequest {
         wanted: Wanted::Newest,
         newer: Newer::Keep,
         dry_run: false,
+        archived: Archived::Tell,
     }
 }
 
@@ -179,4 +187,35 @@ async fn a_key_without_copies_and_a_prefix_without_keys_are_failures_that_say_so
     let world = World::new(Source::Versioned, rules());
     assert_eq!(to_source(&world, &one("nothing", Wanted::Newest)).await.failures, 1);
     assert_eq!(to_source(&world, &all("nothing/")).await.failures, 1);
+}
+
+#[tokio::test]
+async fn archived_copies_are_asked_for_and_told_of_or_waited_for() {
+    let world = World::new(Source::Versioned, rules());
+    for name in ["p/archived", "p/at hand"] {
+        world.protect(name, name).await;
+        world.delete(name);
+    }
+    let row = world.rows("p/archived").remove(0);
+    world.memory.destination.archive(row.copy_key.object());
+    let report = to_source(&world, &all("p/")).await;
+    assert_eq!((report.counted("restored"), report.counted("retrieving"), report.failures), (1, 1, 1), "{report:?}");
+    assert!(report.failed[0].why.contains("--wait"), "{report:?}");
+
+    world.advance(SpanMs(RETRIEVAL.0 - 2 * RETRIEVAL_LOOK_EVERY.0));
+    let clock = Arc::clone(&world.memory.clock);
+    let cancel = CancellationToken::new();
+    let request = RestoreRequest { archived: Archived::Await, ..all("p/") };
+    let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
+    let waiting = restore(&world.policy, &request, &source, "alice", &Silent, &cancel);
+    let time = async {
+        for _ in 0..2 {
+            clock.until_asleep(1).await;
+            clock.advance(RETRIEVAL_LOOK_EVERY);
+        }
+    };
+    let (report, ()) = tokio::join!(waiting, time);
+    let report = report.unwrap();
+    assert_eq!((report.counted("restored"), report.counted("skipped-same"), report.failures), (1, 1, 0), "{report:?}");
+    assert_eq!(world.original("p/archived").as_deref(), Some("p/archived"));
 }

@@ -65,6 +65,7 @@ pub(super) fn from_port(error: &PortError) -> S3Error {
         ErrorKind::Unsupported => (not_implemented(error.attempted), false),
         ErrorKind::Missing
         | ErrorKind::AccessDenied(_)
+        | ErrorKind::NotSetUp(_)
         | ErrorKind::Damaged(_)
         | ErrorKind::Archived
         | ErrorKind::Internal(_) => (s3_error!(InternalError, "{} {}", error.attempted, error.kind), true),

@@ -1,0 +1,24 @@
+//! `backfill`: the objects that were there before a policy get their copies. The daemon does the same by itself before the
+//! first comparison of a policy.
+
+use crate::answer::{Answer, Done, ReportView};
+use crate::exit::Failure;
+use crate::feed::Feed;
+use crate::instance::Instance;
+use tokio_util::sync::CancellationToken;
+
+/// Back-fills, in every policy that is meant.
+pub(crate) async fn backfill(
+    instance: &Instance,
+    policy: Option<&str>,
+    prefix: &str,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let mut done = Done::default();
+    for policy in instance.selected(policy)? {
+        let report = engine::flows::backfill::backfill(&policy, prefix, feed, cancel).await;
+        done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+    }
+    Ok(Answer::Done(done))
+}
