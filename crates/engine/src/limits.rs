@@ -24,6 +24,8 @@ pub const TOMBSTONE_TTL: SpanMs = SpanMs::days(14);
 /// one that is slower finds its row put already, under the same name, or settles its key once
 /// more where bytes and row are gone again: at worst a disowned row without bytes, until the next grace.
 pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
+/// Slices of a comparison in a row that one key may outlast before it is passed over.
+pub const SLICES_OF_ONE_KEY: u32 = 2;
 /// Buckets whose events nobody looks after, of which it is told.
 pub const BUCKETS_TOLD_MAX: usize = 1_000;
 /// How often a restore that waits for archived copies looks whether they have come.

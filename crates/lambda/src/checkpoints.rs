@@ -46,6 +46,9 @@ struct Stored {
     /// The last key that was compared.
     after: Option<String>,
     gap: u64,
+    /// The key at which the last slice was dropped, and how often in a row.
+    #[serde(default)]
+    under_way: Option<(String, u32)>,
     /// When it came to its end; before, it goes on.
     done_at: Option<i64>,
 }
@@ -66,18 +69,26 @@ impl Checkpoints {
 
     /// The comparison that is under way.
     pub(crate) async fn read(&self) -> PortResult<Option<Comparison>> {
-        let Some(object) = self.bucket.get(&self.key, None, Some(0..CHECKPOINT_BYTES_MAX)).await? else {
-            return Ok(None);
-        };
-        let pieces: Vec<bytes::Bytes> = object.body.try_collect().await?;
-        let Some(stored) = self.understood(&pieces.concat()) else {
+        // Not a range of it: an empty object has none.
+        let Some(mut object) = self.bucket.get(&self.key, None, None).await? else { return Ok(None) };
+        let mut text = Vec::new();
+        while text.len() <= CHECKPOINT_BYTES_MAX
+            && let Some(piece) = object.body.try_next().await?
+        {
+            text.extend_from_slice(&piece);
+        }
+        let Some(stored) = self.understood(&text) else {
             tracing::warn!(policy = %self.policy, object = %self.key, "the checkpoint does not read back: compared anew");
             return Ok(None);
         };
         Ok(stored.done_at.is_none().then(|| Comparison {
             began_at: UnixMs(stored.began_at),
             slices: stored.slices,
-            checkpoint: Checkpoint { after: stored.after.and_then(|key| ObjectKey::new(key).ok()), gap: stored.gap },
+            checkpoint: Checkpoint {
+                after: stored.after.and_then(|key| ObjectKey::new(key).ok()),
+                gap: stored.gap,
+                under_way: stored.under_way.and_then(|(key, tries)| Some((ObjectKey::new(key).ok()?, tries))),
+            },
         }))
     }
 
@@ -96,6 +107,7 @@ impl Checkpoints {
             slices: *slices,
             after: checkpoint.after.as_ref().map(ToString::to_string),
             gap: checkpoint.gap,
+            under_way: checkpoint.under_way.as_ref().map(|(key, tries)| (key.to_string(), *tries)),
             done_at: done_at.map(|at| at.0),
         };
         let failed = |error| {
@@ -120,8 +132,11 @@ mod tests {
         let checkpoints = Checkpoints::new(Arc::clone(&memory.destination) as _, &PolicyName::from("docs"));
         assert_eq!(checkpoints.read().await.unwrap(), None);
         let after = ObjectKey::new("\u{1}\"ß".repeat(200)).unwrap();
-        let comparison =
-            Comparison { began_at: UnixMs(7), slices: 3, checkpoint: Checkpoint { after: Some(after), gap: 2 } };
+        let comparison = Comparison {
+            began_at: UnixMs(7),
+            slices: 3,
+            checkpoint: Checkpoint { after: Some(after.clone()), gap: 2, under_way: Some((after, 1)) },
+        };
         checkpoints.write(&comparison, None).await.unwrap();
         assert_eq!(checkpoints.read().await.unwrap(), Some(comparison.clone()));
         checkpoints.write(&comparison, Some(UnixMs(9))).await.unwrap();

@@ -40,7 +40,14 @@ pub(crate) async fn clean_and_compare(warm: &Warm, payload: &Value, limit: TimeL
         tracing::warn!("the time was over before everything had stopped: the next invocation goes on");
         save_in_the_rest(warm, &mut runs, limit).await;
     }
-    warm.tell_metrics(&[]);
+    let reports = || runs.iter().flat_map(|run| [&run.cleaned, &run.compared]).flatten();
+    let counted = |what: &str| reports().flatten().map(|report| report.counted(what)).sum::<u64>();
+    let failures = reports().map(|result| result.as_ref().map_or(1, |report| report.failures));
+    warm.tell_metrics(&[
+        ("failures", failures.sum()),
+        ("gap", counted("gap")),
+        ("held_policies", counted("held-policies")),
+    ]);
     answer(&runs)
 }
 
@@ -106,16 +113,23 @@ impl<'a> Run<'a> {
         cancel: &CancellationToken,
     ) -> FlowResult<Option<Report>> {
         let policy = &self.wired.policy;
-        let begun = match self.wired.checkpoints.read().await? {
-            Some(under_way) => under_way,
-            None if asked => Comparison::beginning(self.warm.clock.now()),
-            None => return Ok(None),
-        };
+        if !asked && self.wired.checkpoints.read().await?.is_none() {
+            return Ok(None);
+        }
         let holder = policy.nonces.nonce();
         // It ends with the function, whatever becomes of this.
         if !policy.catalog.lease(LEASE, &holder, policy.clock.now(), limit.deadline).await? {
             return Ok(None);
         }
+        // Now that nobody else writes it.
+        let begun = match self.wired.checkpoints.read().await? {
+            Some(under_way) => under_way,
+            None if asked => Comparison::beginning(self.warm.clock.now()),
+            None => {
+                policy.catalog.unlease(LEASE, &holder).await?;
+                return Ok(None);
+            }
+        };
         let comparison = self.comparison.insert(begun);
         comparison.slices += 1;
         self.saved = false;

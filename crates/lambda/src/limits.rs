@@ -13,7 +13,11 @@ pub(crate) const END_SHARE: u64 = 2;
 /// Policies that are cleaned or compared side by side.
 pub(crate) const POLICIES_IN_FLIGHT: usize = 16;
 /// Bytes of a checkpoint that is read: a key takes up to 1,024, escaped six times as many.
-pub(crate) const CHECKPOINT_BYTES_MAX: u64 = 16 * 1024;
+pub(crate) const CHECKPOINT_BYTES_MAX: usize = 32 * 1024;
+/// How long a start may take: Lambda gives it ten seconds.
+pub(crate) const START_WAIT: SpanMs = SpanMs::seconds(8);
+/// How long a policy's services may take to answer while it is opened; what does not is asked when it is needed.
+pub(crate) const OPENING_WAIT: SpanMs = SpanMs::seconds(5);
 /// Policies that are opened side by side.
 pub(crate) const OPENINGS_IN_FLIGHT: usize = 8;
 /// Dead letters that are sent side by side.

@@ -7,6 +7,7 @@
 use crate::cleaner::clean_and_compare;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::limits::START_WAIT;
 use crate::replicator::replicate;
 use crate::time_limit::TimeLimit;
 use crate::warm::Warm;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Which function it is.
@@ -46,7 +48,12 @@ pub fn start(function: Function) -> ExitCode {
 
 async fn serve(function: Function, environment: Arc<Environment>) -> ExitCode {
     let warm: Arc<OnceCell<Warm>> = Arc::default();
-    if let Err(failure) = warm.get_or_try_init(|| Warm::open(&environment)).await {
+    // Lambda ends a start after ten seconds, and begins it once more.
+    let opened = tokio::select! {
+        opened = warm.get_or_try_init(|| Warm::open(&environment)) => opened.map(drop),
+        () = SystemClock.sleep(START_WAIT) => Err(Failure::new("time-limit", "what it needs did not answer while it started")),
+    };
+    if let Err(failure) = opened {
         tracing::error!("{failure}; the next invocation tries again");
     }
     let handler = service_fn(|event: LambdaEvent<Value>| {
@@ -76,7 +83,11 @@ async fn invoke(
 ) -> Result<Value, Failure> {
     let deadline = UnixMs(i64::try_from(event.context.deadline).unwrap_or(i64::MAX));
     let limit = TimeLimit::new(SystemClock.now(), deadline);
-    let warm = warm.get_or_try_init(|| Warm::open(environment)).await?;
+    let opening = warm.get_or_try_init(|| Warm::open(environment));
+    let Some(warm) = limit.keep(&SystemClock, &CancellationToken::new(), opening).await else {
+        return Err(Failure::new("time-limit", "what the function needs did not answer in its time"));
+    };
+    let warm = warm?;
     match function {
         Function::Replicator => replicate(warm, &event.payload, limit).await,
         Function::Cleaner => clean_and_compare(warm, &event.payload, limit).await,

@@ -5,7 +5,7 @@ use crate::checkpoints::Checkpoints;
 use crate::environment::{CONFIG, CONFIG_PARAMETER, Environment};
 use crate::failure::Failure;
 use crate::journal::ObjectJournal;
-use crate::limits::OPENINGS_IN_FLIGHT;
+use crate::limits::{OPENING_WAIT, OPENINGS_IN_FLIGHT};
 use crate::metrics::Embedded;
 use crate::parameter;
 use crate::settings::{Ordered, Placed, Settings};
@@ -14,7 +14,7 @@ use aws::dynamodb::DynamoDbCatalog;
 use aws::{DeadLetterQueue, Services};
 use engine::clock::{SystemClock, SystemNonces};
 use engine::driver::Policies;
-use engine::error::PortResult;
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
@@ -155,8 +155,19 @@ async fn open(
     let me = Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone() };
     let (name, prefix) = (config.destination.to_string(), config.source.prefix.clone());
     let ownership = Ownership::new(name, destination.writer(), source.reader(), prefix, Box::new(me), Claim::Own);
-    // Before the journal, or a checkpoint, writes there. What is missing shows now and not in the middle of a batch.
-    try_join!(source.is_versioned(), destination.is_versioned(), ownership.hold())?;
+    // What is wrong shows now, and not in the middle of a batch. What does not answer keeps no other policy from its work:
+    // every handle asks again when it is used, and events come again until it answers.
+    let asked = async { try_join!(source.is_versioned(), destination.is_versioned(), ownership.hold()).map(drop) };
+    let asked = tokio::select! {
+        asked = asked => asked,
+        () = clock.sleep(OPENING_WAIT) => Err(PortError::new("open policy", &config.name, ErrorKind::Unavailable)),
+    };
+    match asked {
+        Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Throttled) => {
+            tracing::warn!(policy = %config.name, "it does not answer, and its events come again: {}", chain(&error));
+        }
+        asked => asked?,
+    }
     let ownership = Arc::new(ownership);
     let counters = Arc::new(Counters::default());
     let retries = Retries::new(clock.clone(), nonces.clone(), counters.clone());
@@ -176,10 +187,10 @@ async fn open(
         catalog,
         keys: None,
         scratch: PathBuf::from(SCRATCH),
-        journal: Arc::new(ObjectJournal::new(destination.writer(), clock.clone(), nonces.clone())),
+        journal: Arc::new(ObjectJournal::new(ownership.writer(), clock.clone(), nonces.clone())),
         clock: clock.clone(),
         nonces: nonces.clone(),
         metrics: counters.clone(),
     };
-    Ok(Wired { checkpoints: Checkpoints::new(destination.writer(), &config.name), policy, counters })
+    Ok(Wired { checkpoints: Checkpoints::new(ownership.writer(), &config.name), policy, counters })
 }

@@ -13,7 +13,7 @@
 use crate::error::{FlowResult, PortResult};
 use crate::flows::reconcile::{Orphans, RESERVED_PREFIX, Run, mirrored_key};
 use crate::flows::settle::settle;
-use crate::limits::{LIST_PAGE, WINDOW_PAGES};
+use crate::limits::{LIST_PAGE, SLICES_OF_ONE_KEY, WINDOW_PAGES};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{RowId, StateChange};
 use crate::ports::objects::Listed;
@@ -33,6 +33,8 @@ pub struct Checkpoint {
     pub after: Option<ObjectKey>,
     /// Differences that are left among them.
     pub gap: u64,
+    /// The key that was begun last and not ended, and how often in a row: a slice was dropped there.
+    pub under_way: Option<(ObjectKey, u32)>,
 }
 
 /// Goes on with the comparison from `checkpoint`, and moves it with every key, until all is compared or `cancel` says to
@@ -161,16 +163,31 @@ impl Window {
         let keys: BTreeSet<&ObjectKey> = keys.collect();
         // In one order: the checkpoint that passes a key has passed the strays before it, too.
         let places: BTreeSet<&ObjectKey> = keys.iter().copied().chain(self.strays.keys()).collect();
+        let dropped_at = checkpoint.under_way.take();
         for (n, place) in places.into_iter().enumerate() {
             // Not before the first: every slice that begins comes forward.
             if n > 0 && cancel.is_cancelled() {
                 return false;
             }
-            if let Some(copy) = self.strays.get(place) {
-                run.stray(copy).await;
-            }
-            if keys.contains(place) {
-                self.compare_key(run, place).await;
+            // It was the first of a slice and outlasted it: another try would be the same, and nothing behind it be compared.
+            let tries = dropped_at.as_ref().filter(|(key, _)| key == place).map_or(0, |(_, tries)| *tries);
+            if tries >= SLICES_OF_ONE_KEY {
+                run.report.count("gap", 1);
+                run.report.fail(
+                    place,
+                    format!(
+                        "it took longer than {tries} slices, and was passed over: `afterimage serve` has no such limit"
+                    ),
+                );
+            } else {
+                checkpoint.under_way = Some((place.clone(), tries + 1));
+                if let Some(copy) = self.strays.get(place) {
+                    run.stray(copy).await;
+                }
+                if keys.contains(place) {
+                    self.compare_key(run, place).await;
+                }
+                checkpoint.under_way = None;
             }
             checkpoint.after = Some(place.clone());
             checkpoint.gap = gap_before + run.report.counted("gap");
@@ -191,7 +208,8 @@ impl Window {
 }
 
 impl Run<'_> {
-    /// A copy of a key that is compared elsewhere: if it has no row it is adopted, as it would be there.
+    /// A copy of a key that is compared elsewhere, or nowhere: if it has no row it is adopted, as it would be there; if its
+    /// original is gone, that is noticed here.
     async fn stray(&mut self, copy: &ListedCopy) {
         if let Err(error) = self.adopt_stray(copy).await {
             self.report.count("gap", 1);
@@ -200,9 +218,17 @@ impl Run<'_> {
     }
 
     async fn adopt_stray(&mut self, copy: &ListedCopy) -> FlowResult<()> {
+        let policy = self.policy;
         let id = RowId { original: copy.original.clone(), copy_key: CopyKey::of(copy.copy.clone()) };
-        let has_row = self.policy.catalog.rows(&[id]).await?.iter().any(Option::is_some);
-        if !has_row && self.orphan(&copy.original, copy).await? {
+        let differs = match policy.catalog.rows(&[id]).await?.into_iter().next().flatten() {
+            None => self.orphan(&copy.original, copy).await?,
+            // Where the catalog cannot list its keys, a key without an object is known by its copies alone.
+            Some(row) if row.is_active() && policy.keys.is_none() => {
+                row.undeleted_at().is_none() && policy.source.head(&copy.original, None).await?.is_none()
+            }
+            Some(_) => false,
+        };
+        if differs {
             self.report.count("differences", 1);
             settle(self.policy, &copy.original, Ask::BY_LOOK).await?;
             self.report.count("settled", 1);

@@ -11,6 +11,7 @@ use engine::ports::clock::Clock;
 use engine::ports::objects::{Attributes, Onto};
 use engine::report::Report;
 use engine::wrap::tap::{Call, Fate, Probe};
+use futures_util::FutureExt;
 use lifecycle::copy_key::CopyName;
 use lifecycle::ids::CopyKey;
 use lifecycle::order::Order;
@@ -178,7 +179,7 @@ fn name_of(row: &CopyRow) -> CopyName {
 async fn a_listing_that_fails_ends_the_slice_and_the_checkpoint_keeps_what_was_compared() {
     let world = filled().await;
     world.advance(SpanMs(ORPHAN_AGE.0 + 1));
-    let mut checkpoint = Checkpoint { after: Some(key("ab")), gap: 2 };
+    let mut checkpoint = Checkpoint { after: Some(key("ab")), gap: 2, under_way: None };
     let before = checkpoint.clone();
     for call in ["source.list", "copies.list", "keys.keys"] {
         world.faults.at(call, 1, Fate::FailBefore(ErrorKind::Unavailable));
@@ -212,4 +213,41 @@ async fn a_mirror_is_made_equal_in_slices_and_what_is_ours_in_it_is_left_alone()
         let there: Vec<&str> = contents.keys().map(|key| key.as_str()).collect();
         assert_eq!(there, [".afterimage/journal/1", "a", "b", "d"]);
     }
+}
+
+/// A copy that takes longer than a function may: nothing behind it would ever be compared.
+#[tokio::test]
+async fn a_key_that_outlasts_its_slices_is_passed_over_and_told_of() {
+    let world = World::new(Source::Versioned, rules());
+    for name in ["a", "large", "z"] {
+        world.put(name, name);
+    }
+    let copies = |n: usize| world.faults.at("copier.copy", n, Fate::First(Box::pin(std::future::pending())));
+    let mut checkpoint = Checkpoint::default();
+    let cancel = CancellationToken::new();
+    for (tries, call) in [(1, 2), (2, 1)] {
+        copies(call);
+        let dropped = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).now_or_never();
+        assert!(dropped.is_none());
+        assert_eq!(checkpoint.under_way, Some((key("large"), tries)), "after {:?}", checkpoint.after);
+    }
+    let report = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).await.unwrap();
+    assert_eq!((report.counted("gap"), report.failures, report.cancelled), (1, 1, false), "{report:?}");
+    assert_eq!((world.active("z"), world.active("large")), (vec!["z".to_owned()], vec![]));
+    assert_eq!(checkpoint.under_way, None);
+}
+
+/// The catalog cannot list its keys, and the copies lie beyond the window in which their original would be.
+#[tokio::test]
+async fn a_removal_is_noticed_by_copies_that_lie_in_another_window() {
+    let world = World::new(Source::Versioned, rules());
+    world.protect("a", "one").await;
+    world.delete("a");
+    // `a.2026…` lies behind all of these.
+    for n in 0..=LIST_PAGE {
+        world.put(&format!("a.0/{n:06}"), "x");
+    }
+    world.advance(SpanMs(ORPHAN_AGE.0 + 1));
+    sliced(&world, false, usize::MAX).await;
+    assert_eq!(world.disowned("a").len(), 1, "{:?}", world.rows("a"));
 }
