@@ -154,9 +154,10 @@ fn took(mut command: Command, objects: usize) -> Result<Took> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
     let status = child.wait()?;
     ensure!(status.success(), "{command:?} ended with {status}");
-    // Behind the name, which stands in brackets: user and system time are the 12th and 13th.
+    // Behind the name, which stands in brackets: user and system time are the 12th and 13th, those of children that it
+    // waited for (a client may be a script around the program) the 14th and 15th.
     let fields: Vec<&str> = stat.rsplit(") ").next().context("a name in brackets")?.split_whitespace().collect();
     let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).context("a number of ticks");
-    let cpu_seconds = (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND;
+    let cpu_seconds = (ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?) / TICKS_PER_SECOND;
     Ok(Took { per_second: objects as f64 / seconds, cpu_us: cpu_seconds * 1e6 / objects as f64 })
 }
