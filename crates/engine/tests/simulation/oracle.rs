@@ -132,8 +132,10 @@ fn active_has_bytes(world: &World, rows: &[CopyRow]) -> Check {
 }
 
 fn no_more_than_keep(world: &World, key: &ObjectKey, rows: &[CopyRow]) -> Check {
-    // What undelete put back and the copy it came from take one place.
-    let same = |row: &CopyRow, other: &CopyRow| other.is_active() && (&other.etag, other.size) == (&row.etag, row.size);
+    // What undelete put back and the copy it came from take one place: the same bytes, whatever tags they have.
+    let objects = world.destination.contents();
+    let bytes = |row: &CopyRow| objects.get(row.copy_key.object()).map(|stored| stored.bytes.clone());
+    let same = |row: &CopyRow, other: &CopyRow| other.is_active() && bytes(other) == bytes(row);
     let copied_again = |row: &CopyRow| rows.iter().any(|other| other.undeleted_at().is_none() && same(row, other));
     let takes_place = |row: &&CopyRow| row.is_active() && !(row.undeleted_at().is_some() && copied_again(row));
     let active = rows.iter().filter(takes_place).count();
