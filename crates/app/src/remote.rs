@@ -59,7 +59,7 @@ impl Remotes {
                 let (service, config) = self.services.service(place.table.service.as_deref()).await?;
                 create_table(&service.dynamodb(&config), &place.table.name, clock).await?;
                 tracing::info!(table = place.table.name, "the table was not there, and has been made");
-                Ok(catalog.check_anew().await?)
+                Ok(catalog.check().await?)
             }
             (Err(error), MissingTable::Refuse) if error.kind == ErrorKind::Missing => Err(Failure::failed(format!(
                 "the table {} of its catalog does not exist: `afterimage serve --make-tables` makes it",

@@ -10,7 +10,6 @@ use crate::instance::Instance;
 use crate::limits::{CLOCK_LOOK_EVERY, RECONCILE_AGAIN, RECONCILE_EVERY, SNAPSHOT_EVERY};
 use crate::snapshot;
 use engine::flows::{
-    backfill::backfill,
     clean::clean,
     reconcile::{Orphans, reconcile},
 };
@@ -97,12 +96,6 @@ async fn compare(instance: &Instance, policy: &Policy, cancel: &CancellationToke
             false
         }
     };
-    // A comparison goes from key to key. Before the first one, what has no copy yet gets it side by side; should that fail,
-    // the comparison finds it.
-    match policy.catalog.state().await {
-        Ok(state) if state.reconciled.is_none() => told(policy, &backfill(policy, "", &Silent, cancel).await),
-        _ => {}
-    }
     match reconcile(policy, Orphans::Before(instance.started_at), &Silent, cancel).await {
         Ok(report) => {
             told(policy, &report);

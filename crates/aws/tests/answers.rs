@@ -74,6 +74,7 @@ fn copy() -> CopyRequest {
         to: key("copy"),
         onto: Onto::Anything,
         add_metadata: BTreeMap::new(),
+        seen: None,
     }
 }
 

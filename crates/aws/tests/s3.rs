@@ -121,6 +121,7 @@ async fn a_bucket_that_is_not_there_is_an_error_and_never_an_absence() {
         to: key("a.copy"),
         onto: Onto::Anything,
         add_metadata: BTreeMap::new(),
+        seen: None,
     };
     assert_eq!(copier.copy(&request).await.unwrap_err().kind, ErrorKind::Missing);
     let back = source.copier(&gone).expect("one service").copy(&request).await;
@@ -157,6 +158,7 @@ async fn a_copy_of_the_same_content_is_the_same_copy() {
         to: key("a.copy"),
         onto: Onto::Anything,
         add_metadata: BTreeMap::new(),
+        seen: None,
     };
     let (one, two) = (buckets.copy.copy(&request).await.unwrap(), buckets.copy.copy(&request).await.unwrap());
     let (Copied::Done(one), Copied::Done(two)) = (one, two) else { panic!("both are done") };
@@ -184,6 +186,7 @@ async fn what_is_too_large_for_one_request_is_copied_in_parts_with_all_that_it_h
         to: key("a b+c.copy"),
         onto: Onto::Nothing,
         add_metadata: BTreeMap::from([("added".to_owned(), "1".to_owned())]),
+        seen: None,
     };
     let copier = destination.copier(&source).expect("one service");
     let Copied::Done(_) = copier.copy(&request).await.unwrap() else { panic!("the key was free") };

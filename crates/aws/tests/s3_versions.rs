@@ -38,7 +38,7 @@ async fn put(bucket: &S3Bucket, name: &str, text: &'static str) -> Head {
 
 fn to_copy(of: &Head, to: &str) -> CopyRequest {
     let (from, version) = (key("a"), of.version.clone());
-    CopyRequest { from, version, to: key(to), onto: Onto::Anything, add_metadata: BTreeMap::new() }
+    CopyRequest { from, version, to: key(to), onto: Onto::Anything, add_metadata: BTreeMap::new(), seen: None }
 }
 
 #[tokio::test]

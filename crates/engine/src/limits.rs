@@ -5,8 +5,6 @@ use std::time::Duration;
 
 /// How often settling one key may start over before the event is put back.
 pub const SETTLE_ROUNDS: usize = 16;
-/// How long the failure of asking for something is the answer to whoever asks next.
-pub const LAZY_FAILURE_GOOD_FOR: Duration = Duration::from_secs(2);
 /// How long a mark that was read says whose a destination is.
 pub const OWNER_GOOD_FOR: Duration = Duration::from_secs(60);
 /// Bytes that are read of the object that says whose a bucket is.
@@ -28,6 +26,8 @@ pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
 pub const SLICES_OF_ONE_KEY: u32 = 2;
 /// Buckets whose events nobody looks after, of which it is told.
 pub const BUCKETS_TOLD_MAX: usize = 1_000;
+/// How long a restore waits for archived copies: the slowest tier takes two days.
+pub const RETRIEVAL_WAIT_MAX: SpanMs = SpanMs::days(4);
 /// How often a restore that waits for archived copies looks whether they have come.
 pub const RETRIEVAL_LOOK_EVERY: SpanMs = SpanMs::minutes(5);
 /// Deliveries of one event before it goes to the dead letters.
@@ -48,6 +48,8 @@ pub const CALL_WAIT_MAX: SpanMs = SpanMs::seconds(5);
 pub const EVENT_BATCH: usize = 256;
 /// Keys handled at the same time.
 pub const KEYS_IN_FLIGHT: usize = 64;
+/// Keys that are back-filled at the same time: each waits for the stores, and hardly works itself.
+pub const BACKFILL_KEYS_IN_FLIGHT: usize = 128;
 /// Rows of one page of due copies; also the largest batch of purges.
 pub const CLEAN_PAGE: usize = 1_000;
 /// How long a cleaner may hold its lease without renewing it.

@@ -177,7 +177,7 @@ impl Flow {
                     dry_run: false,
                     archived: Archived::Tell,
                 };
-                drop(restore(policy, &request, source, "alice", &Silent, &cancel).await.unwrap());
+                drop(restore(policy, &request, source, "alice", &Silent, &cancel).await);
             }
             _ => {
                 for event in events {

@@ -18,7 +18,5 @@ pub(crate) const CHECKPOINT_BYTES_MAX: usize = 32 * 1024;
 pub(crate) const START_WAIT: SpanMs = SpanMs::seconds(8);
 /// How long a policy's services may take to answer while it is opened; what does not is asked when it is needed.
 pub(crate) const OPENING_WAIT: SpanMs = SpanMs::seconds(5);
-/// Policies that are opened side by side.
-pub(crate) const OPENINGS_IN_FLIGHT: usize = 8;
 /// Dead letters that are sent side by side.
 pub(crate) const BURIALS_IN_FLIGHT: usize = 8;

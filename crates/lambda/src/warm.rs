@@ -5,7 +5,7 @@ use crate::checkpoints::Checkpoints;
 use crate::environment::{CONFIG, CONFIG_PARAMETER, Environment};
 use crate::failure::Failure;
 use crate::journal::ObjectJournal;
-use crate::limits::{OPENING_WAIT, OPENINGS_IN_FLIGHT};
+use crate::limits::OPENING_WAIT;
 use crate::metrics::Embedded;
 use crate::parameter;
 use crate::settings::{Ordered, Placed, Settings};
@@ -23,7 +23,8 @@ use engine::steps::purge::Purger;
 use engine::wrap::owned::{Claim, Introduces, Owner, Ownership};
 use engine::wrap::retry::Retries;
 use engine::wrap::through::Through;
-use futures_util::{StreamExt, TryStreamExt, stream, try_join};
+use futures_util::future::try_join_all;
+use futures_util::try_join;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,8 +74,9 @@ impl Warm {
         let services = Services::new(settings.services);
         let queues = settings.policies.iter().filter_map(|placed| placed.config.events.as_ref());
         let queues = queues.map(|events| (events.queue.name.clone(), events.queue.service.clone())).collect();
-        let wired = stream::iter(&settings.policies).map(|placed| wire(&services, placed, &clock, &nonces));
-        let wired: Vec<Wired> = wired.buffered(OPENINGS_IN_FLIGHT).try_collect().await?;
+        // All at once: however many do not answer, they take no longer than one.
+        let wired = settings.policies.iter().map(|placed| wire(&services, placed, &clock, &nonces));
+        let wired = try_join_all(wired).await?;
         let policies = Policies::default();
         wired.iter().for_each(|wired| policies.put(wired.policy.clone()));
         Ok(Warm {
@@ -152,9 +154,12 @@ async fn open(
     let (source, destination, catalog) =
         try_join!(services.bucket(&placed.source), services.bucket(&placed.destination), catalog)?;
     let catalog = Arc::new(catalog);
+    let counters = Arc::new(Counters::default());
+    let retries = Retries::new(clock.clone(), nonces.clone(), counters.clone());
     let me = Me { policy: config.name.to_string(), mode: config.mode, catalog: catalog.clone() };
     let (name, prefix) = (config.destination.to_string(), config.source.prefix.clone());
-    let ownership = Ownership::new(name, destination.writer(), source.reader(), prefix, Box::new(me), Claim::Own);
+    let (writer, reader) = (retries.write(destination.writer()), retries.read(source.reader()));
+    let ownership = Ownership::new(name, writer, reader, prefix, Box::new(me), Claim::Own);
     // What is wrong shows now, and not in the middle of a batch. What does not answer keeps no other policy from its work:
     // every handle asks again when it is used, and events come again until it answers.
     let asked = async { try_join!(source.is_versioned(), destination.is_versioned(), ownership.hold()).map(drop) };
@@ -169,8 +174,6 @@ async fn open(
         asked => asked?,
     }
     let ownership = Arc::new(ownership);
-    let counters = Arc::new(Counters::default());
-    let retries = Retries::new(clock.clone(), nonces.clone(), counters.clone());
     let through = || retries.copy(Arc::new(Through::new(source.reader(), destination.writer())));
     let inside = || retries.copy(Arc::new(Through::new(destination.reader(), destination.writer())));
     let policy = Policy {

@@ -21,8 +21,10 @@ use std::ops::RangeInclusive;
 
 /// Longest encoded version id or tag that stands in a name in full; a longer one is hashed.
 const IDENTITY_BYTES_MAX: usize = 128;
-/// Longest nonce. With it the suffix stays below 300 bytes, so that a cut key always keeps most of its beginning.
+/// Longest nonce. With it the suffix stays below [`SUFFIX_BYTES_MAX`], so that a cut key always keeps most of its beginning.
 const NONCE_BYTES_MAX: usize = 32;
+/// Longest suffix, with the hash of a key that it had to cut.
+const SUFFIX_BYTES_MAX: usize = 300;
 /// Length of a hash in a name: 16 bytes in hex.
 const HASH_DIGITS: usize = 32;
 
@@ -76,6 +78,22 @@ pub enum Original {
 }
 
 impl Original {
+    /// The original key, where the name has all of it.
+    pub fn whole(self) -> Option<ObjectKey> {
+        match self {
+            Original::Whole(key) => Some(key),
+            Original::Cut { .. } => None,
+        }
+    }
+
+    /// Whether it is that key's.
+    pub fn is_of(&self, key: &ObjectKey) -> bool {
+        match self {
+            Original::Whole(whole) => whole == key,
+            Original::Cut { hash } => hash_of(key.as_str()) == *hash,
+        }
+    }
+
     /// The original key: from the name, or the one that the metadata gave, if it is the one that was cut.
     pub fn resolve(self, from_metadata: Option<ObjectKey>) -> Option<ObjectKey> {
         match self {
@@ -133,6 +151,12 @@ impl CopyName {
         suffix.push_str(&self.identity.clone().fitting().encode());
         suffix
     }
+}
+
+/// What every copy's name has of the original key: all of it, or the beginning of one that is so long that some names cut it.
+pub fn always_kept(original: &ObjectKey) -> &str {
+    let whole = original.as_str();
+    &whole[..whole.floor_char_boundary(KEY_BYTES_MAX - SUFFIX_BYTES_MAX)]
 }
 
 /// Reads a copy key back; `None` when it does not name a copy.

@@ -46,7 +46,7 @@ pub(crate) async fn restore(
     let archived = if asked.wait { Archived::Await } else { Archived::Tell };
     let request = RestoreRequest { keys, wanted, newer, dry_run: asked.dry_run, archived };
     let target = target(instance, &policy, &asked.to)?;
-    let report = engine::flows::restore::restore(&policy, &request, &target, who, feed, cancel).await?;
+    let report = engine::flows::restore::restore(&policy, &request, &target, who, feed, cancel).await;
     Ok(Answer::Done(Done { reports: vec![ReportView::of(Some(policy.name.as_str()), report)] }))
 }
 

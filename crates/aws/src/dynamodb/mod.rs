@@ -12,6 +12,7 @@ mod capacity;
 mod changes;
 mod expression;
 mod index;
+mod inserts;
 mod item;
 mod layout;
 mod read;
@@ -39,6 +40,7 @@ use engine::ports::catalog::{
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::objects::Page;
 use engine::wrap::lazy::Lazy;
+use inserts::Inserts;
 use layout::Layout;
 use lifecycle::ids::{ObjectKey, Rev};
 use lifecycle::row::{CopyRow, Partition, Tombstone};
@@ -77,6 +79,7 @@ pub struct DynamoDbCatalog {
     checked: Lazy<Checked>,
     /// Whether the service takes batches of statements; some that speak the protocol do not.
     takes_statements: AtomicBool,
+    inserts: Inserts,
     clock: Arc<dyn Clock>,
     nonces: Arc<dyn Nonces>,
     capacity: Capacity,
@@ -110,6 +113,7 @@ impl DynamoDbCatalog {
             copies_per_key: table.copies_per_key.max(1),
             checked: Lazy::new(),
             takes_statements: AtomicBool::new(true),
+            inserts: Inserts::default(),
             clock,
             nonces,
             capacity: Capacity::default(),
@@ -132,12 +136,6 @@ impl DynamoDbCatalog {
     /// call does so before its own work.
     pub async fn check(&self) -> PortResult<()> {
         self.checked().await.map(drop)
-    }
-
-    /// The same, of a table that was not there, or was another, a moment ago.
-    pub async fn check_anew(&self) -> PortResult<()> {
-        self.checked.forget_failure().await;
-        self.check().await
     }
 
     /// The catalog's name in the world: the same for everyone who works on it.

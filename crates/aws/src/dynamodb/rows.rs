@@ -3,6 +3,7 @@
 //! Each write is one item's: after a crash the row is there whole, or it is not.
 
 use super::expression::Expression;
+use super::inserts::Inserted;
 use super::item::{Item, keys, read_row, row_attributes, row_item, text};
 use super::layout::{
     CHECKSUM, COPY_KEY, DISOWNED_AT, FORMAT, FORMAT_OF, REASON, REMOVED_AT, REV, STORAGE_CLASS, VERSION_ID,
@@ -29,9 +30,12 @@ impl DynamoDbCatalog {
     pub(super) async fn upsert_row(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
         let call = self.call("put catalog row", "dynamodb:UpdateItem", format!("{original} / {}", row.copy_key));
         self.not_reserved(&call, original, row)?;
-        // The rule: one call, which makes the row or fills it in. Only a row that comes with a time of its own cannot be
+        // The rule: one call, which makes the row or fills it in; of several at once, one that makes them all. Only a row that comes with a time of its own cannot be
         // put so: `disowned_at` missing says "active" where a row is there, and is no attribute that it lacks.
         if row.state == (CopyState::Active { due_at: None }) {
+            if self.insert_row(original, row).await? == Inserted::Done {
+                return Ok(());
+            }
             return match self.fill_in(&call, original, row, false).await? {
                 Put::Done => Ok(()),
                 Put::Refused(there) => Err(self.not_ours(&call, original, there)),

@@ -30,7 +30,7 @@ pub(super) enum Ended {
         /// An earlier try of it may have counted.
         maybe_before: bool,
     },
-    /// The condition did not hold for the item that stands there.
+    /// The condition did not hold for the item that stands there, or one stands where a new one was to be.
     Refused(Option<Item>),
 }
 
@@ -126,7 +126,7 @@ fn read_answer(call: &Call, answer: BatchStatementResponse, maybe_before: bool) 
     };
     let code = error.code.as_ref().map_or("", |code| code.as_str());
     match code {
-        "ConditionalCheckFailed" => Answer::Ended(Ok(Ended::Refused(error.item))),
+        "ConditionalCheckFailed" | "DuplicateItem" => Answer::Ended(Ok(Ended::Refused(error.item))),
         "ProvisionedThroughputExceeded" | "RequestLimitExceeded" | "ThrottlingError" => {
             Answer::LeftOut { error: call.failed(ErrorKind::Throttled), maybe_done: false }
         }

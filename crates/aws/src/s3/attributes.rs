@@ -128,7 +128,7 @@ fn lower_case(metadata: Option<&HashMap<String, String>>) -> BTreeMap<String, St
 }
 
 /// In an archive tier without a retrieved copy. `restore` says `ongoing-request="false"` when one is there.
-fn lies_in_archive(class: Option<&StorageClass>, restore: Option<&str>) -> bool {
+pub(super) fn lies_in_archive(class: Option<&StorageClass>, restore: Option<&str>) -> bool {
     let retrieved = restore.is_some_and(|text| text.contains("ongoing-request=\"false\""));
     matches!(class, Some(StorageClass::Glacier | StorageClass::DeepArchive)) && !retrieved
 }

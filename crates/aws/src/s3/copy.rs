@@ -1,7 +1,8 @@
 //! Copying server-side: between buckets, regions and accounts, without moving bytes through this process.
 //!
 //! A HEAD comes first: it pins the version and the tag, tells the storage class, which a copy does not keep by itself, and
-//! whether the object lies in an archive tier. Up to 5 GiB one CopyObject does it, above that an upload of copied parts
+//! whether the object lies in an archive tier. It is left out where whoever asks was told all that a moment ago, and the
+//! request's own conditions do the rest. Up to 5 GiB one CopyObject does it, above that an upload of copied parts
 //! (`crates/aws/src/s3/copy_parts.rs`). Every request to copy is conditional on the tag, so that no other content is copied
 //! under the event's name.
 //!
@@ -9,7 +10,7 @@
 //! not completed: nothing of it is visible, and the bucket's lifecycle rule for incomplete uploads removes it. Laws: I1, I11.
 
 use super::S3Bucket;
-use super::attributes::{STANDARD, Told, checksum, etag, expires, metadata, quoted, unix_ms, version_id};
+use super::attributes::{STANDARD, Told, checksum, etag, expires, lies_in_archive, metadata, quoted, unix_ms, version_id};
 use crate::error_map::{Call, is_absent, status};
 use crate::limits::COPY_WAIT;
 use async_trait::async_trait;
@@ -18,9 +19,10 @@ use aws_sdk_s3::operation::copy_object::CopyObjectError;
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::types::{MetadataDirective, StorageClass};
 use engine::error::{ErrorKind, PortResult};
-use engine::ports::objects::{Copied, CopyRequest, Head, ObjectCopy, Onto};
+use engine::ports::objects::{Attributes, Copied, CopyRequest, Head, ObjectCopy, Onto};
 use lifecycle::event::Version;
 use lifecycle::ids::{ObjectKey, VersionId};
+use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// What a path of a URL may hold as it is.
@@ -42,6 +44,9 @@ pub(super) struct Copier {
 #[async_trait]
 impl ObjectCopy for Copier {
     async fn copy(&self, request: &CopyRequest) -> PortResult<Copied> {
+        if let Some(told) = told_before(request, self.to.sizes.single_max) {
+            return self.copy_at_once(request, &told).await;
+        }
         let version = request.version.version_id.as_ref();
         let Some(source) = self.from.look(&request.from, version).await? else { return Ok(Copied::SourceGone) };
         let found = &source.head.version;
@@ -146,6 +151,25 @@ impl S3Bucket {
             Onto::This(etag) => there.as_ref() == Some(etag),
         })
     }
+}
+
+/// What a HEAD would tell that one CopyObject needs, if it is known. Archive tiers are not: their objects may have been
+/// retrieved.
+fn told_before(request: &CopyRequest, single_max: u64) -> Option<Told> {
+    let seen = request.seen.as_ref()?;
+    let class = seen.storage_class.as_deref().unwrap_or(STANDARD);
+    let copies_whole = request.add_metadata.is_empty() && request.version.size <= single_max;
+    if !copies_whole || request.onto != Onto::Anything || lies_in_archive(Some(&StorageClass::from(class)), None) {
+        return None;
+    }
+    let head = Head {
+        version: request.version.clone(),
+        last_modified: seen.last_modified,
+        checksum: None,
+        storage_class: Some(class.to_owned()),
+        metadata: BTreeMap::new(),
+    };
+    Some(Told { head, attributes: Attributes::default(), archived: false })
 }
 
 /// A copy keeps metadata and content type by itself, unless something is to be added: then all of it is written anew.

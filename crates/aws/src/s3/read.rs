@@ -209,6 +209,7 @@ fn listed(object: &SdkObject, encoded: bool, call: &Call) -> PortResult<Listed> 
             size: object.size().and_then(|size| u64::try_from(size).ok()).ok_or_else(|| damaged("size"))?,
         },
         last_modified: object.last_modified().map_or(UnixMs::default(), unix_ms),
+        storage_class: object.storage_class().map(|class| class.as_str().to_owned()),
     })
 }
 

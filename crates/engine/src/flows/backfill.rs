@@ -1,23 +1,33 @@
 //! Back-fill: the objects that were there before the policy, and so made no event, get their copies; of a mirror, their
-//! equals. Keys side by side, in the order of the source's listing.
+//! equals. Page by page of the source's listing, the keys of a page side by side.
 //!
-//! The listing only says where to look: a key that has no copy of what is listed is settled by a look, as everywhere (V1,
-//! V8). Nothing is removed because it is not listed: that is `reconcile`'s; so is a key whose copies have no rows yet, since
-//! the catalog was lost: they are adopted there, and not made once more. A crash leaves some keys done; given again, it passes
-//! over what has its copy and goes on. Laws: I2, I10, I11.
+//! Listings only say where to look, as everywhere. A key of which the destination lists a copy already is settled by its rows
+//! and a look; one of which it lists none is copied at once, as listed and under that condition, its row is put, and then its
+//! rows are read. A listing of the source made after all those reads is the look (V2): only where both say that nothing is
+//! left to do is the key settled by it. All others are settled with a look of their own (V1, V8).
+//!
+//! Nothing is removed because it is not listed: that is `reconcile`'s, and so is a key whose copies have no rows yet, since the
+//! catalog was lost: they are adopted there, and not made once more. A crash leaves some keys done, and bytes without a row of
+//! those under way (adopted by `reconcile`); given again, it passes over what has its copy and goes on. Laws: I2, I10, I11.
 
 use crate::error::{FlowResult, PortResult};
 use crate::flows::mirror::mirror;
-use crate::flows::settle::settle;
-use crate::limits::{KEYS_IN_FLIGHT, LIST_PAGE};
+use crate::flows::settle::{copy_current, settle};
+use crate::limits::{BACKFILL_KEYS_IN_FLIGHT, LIST_PAGE};
 use crate::policy::{Mode, Policy};
-use crate::ports::objects::Listed;
+use crate::ports::metrics::Counter;
+use crate::ports::objects::{Listed, Page, Seen};
 use crate::ports::progress::Progress;
 use crate::report::{Report, chain};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use crate::steps::keys::may_follow;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
+use lifecycle::copy_key::{always_kept, parse};
+use lifecycle::event::{Current, Look};
 use lifecycle::ids::ObjectKey;
-use lifecycle::settle::Ask;
+use lifecycle::row::Partition;
+use lifecycle::settle::{Ask, Step, Verdicts, next_step};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
 /// Back-fills what one policy watches under `prefix`; empty: all. Counts `keys`, `copied` (of a mirror, `compared`),
@@ -34,41 +44,23 @@ pub async fn backfill(policy: &Policy, prefix: &str, progress: &dyn Progress, ca
             return report;
         }
     };
-    let compared = match policy.catalog.state().await {
-        Ok(state) => state.reconciled.is_some(),
-        Err(error) => {
-            report.fail(prefix, chain(&error));
-            return report;
-        }
-    };
-    let mut running = FuturesUnordered::new();
     let mut after = None;
-    loop {
-        // What is under way rests meanwhile: a page takes as long as one call, and has a thousand keys.
-        let page = match policy.source.list(prefix, after.as_ref(), LIST_PAGE).await {
-            Ok(page) => page,
+    while !cancel.is_cancelled() {
+        let next = match page(policy, prefix, after.as_ref(), &mut report, progress, cancel).await {
+            Ok(next) => next,
             Err(error) => {
                 report.fail(prefix, chain(&error));
                 break;
             }
         };
-        // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
-        for listed in page.items.into_iter().take_while(|_| !cancel.is_cancelled()) {
-            if running.len() == KEYS_IN_FLIGHT
-                && let Some(of_key) = running.next().await
-            {
-                report.absorb(of_key);
-                progress.at(report.counted("keys"), None, "keys");
-            }
-            running.push(one(policy, compared, listed));
-        }
-        after = page.next;
-        if after.is_none() || cancel.is_cancelled() {
+        after = next;
+        if after.is_none() {
             break;
         }
     }
-    while let Some(of_key) = running.next().await {
-        report.absorb(of_key);
+    if report.counted("left") > 0 {
+        let why = "keys have copies, but no rows: `reconcile` adopts those copies, and copies what they are not";
+        report.notes.push(format!("{} {why}", report.counted("left")));
     }
     if cancel.is_cancelled() {
         report.cancelled = true;
@@ -77,35 +69,212 @@ pub async fn backfill(policy: &Policy, prefix: &str, progress: &dyn Progress, ca
     report
 }
 
-async fn one(policy: &Policy, compared: bool, listed: Listed) -> Report {
-    let mut report = Report::of("backfill");
-    report.count("keys", 1);
-    match try_one(policy, compared, &listed).await {
-        Ok(what) => report.count(what, 1),
-        Err(error) => report.fail(&listed.key, chain(&error)),
+/// One page of the source's listing; where the next begins. An error is a listing's: of keys, the report has them.
+async fn page(
+    policy: &Policy,
+    prefix: &str,
+    after: Option<&ObjectKey>,
+    report: &mut Report,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> PortResult<Option<ObjectKey>> {
+    let Page { items, next } = policy.source.list(prefix, after, LIST_PAGE).await?;
+    let listings = Listings::of(policy, prefix, after, &items).await?;
+    let mut copied = Vec::new();
+    // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
+    let mut ended = stream::iter(items)
+        .take_while(|_| ready(!cancel.is_cancelled()))
+        .map(|listed| {
+            let copies = listings.copies_of(&listed.key);
+            async move { (listed.key.clone(), one(policy, listed, copies).await) }
+        })
+        .buffer_unordered(BACKFILL_KEYS_IN_FLIGHT);
+    while let Some((key, how)) = ended.next().await {
+        match how {
+            Ok(Ended::Counted(what)) => told(report, what, progress),
+            Ok(Ended::Copied) => copied.push(key),
+            Err(error) => {
+                report.count("keys", 1);
+                report.fail(key, chain(&error));
+            }
+        }
     }
-    report
+    drop(ended);
+    if !copied.is_empty() {
+        settle_copied(policy, prefix, after, copied, report, progress).await;
+    }
+    Ok(next)
 }
 
-/// `compared`: every copy in the destination has had its row since the catalog was made.
-async fn try_one(policy: &Policy, compared: bool, listed: &Listed) -> FlowResult<&'static str> {
+fn told(report: &mut Report, what: &'static str, progress: &dyn Progress) {
+    report.count("keys", 1);
+    report.count(what, 1);
+    progress.at(report.counted("keys"), None, "keys");
+}
+
+/// How the first half of a key's work ended.
+enum Ended {
+    /// It is settled, or left.
+    Counted(&'static str),
+    /// A copy and its row are there, by what was listed: the rows are to be read, and the source looked at.
+    Copied,
+}
+
+async fn one(policy: &Policy, listed: Listed, copies: Copies) -> FlowResult<Ended> {
     let key = &listed.key;
     if policy.mode == Mode::Mirror {
         mirror(policy, key).await?;
-        return Ok("compared");
+        return Ok(Ended::Counted("compared"));
+    }
+    if copies == Copies::NoneOfListed {
+        let seen = Look::Present(current(&listed));
+        let first = next_step(&Partition::default(), &Ask::BY_LOOK, Some(&seen), &policy.rules, policy.clock.now());
+        if let Step::CopyCurrent { order, current } = first {
+            let seen = Seen { last_modified: listed.last_modified, storage_class: listed.storage_class };
+            copy_current(policy, key, order, &current, Some(seen)).await?;
+            return Ok(Ended::Copied);
+        }
     }
     let partition = policy.catalog.partition(key).await?;
     if partition.rows.iter().any(|row| row.is_active() && row.matches(&listed.version)) {
-        return Ok("there");
+        return Ok(Ended::Counted("there"));
     }
-    if !compared && partition.rows.is_empty() && has_copies(policy, key).await? {
-        return Ok("left");
+    if partition.rows.is_empty() && has_copies(policy, key, copies).await? {
+        return Ok(Ended::Counted("left"));
     }
     settle(policy, key, Ask::BY_LOOK).await?;
-    Ok("copied")
+    Ok(Ended::Counted("copied"))
 }
 
-/// Whether something in the destination is named like a copy of that key.
-async fn has_copies(policy: &Policy, key: &ObjectKey) -> PortResult<bool> {
-    Ok(!policy.destination.list(&format!("{key}."), None, 1).await?.items.is_empty())
+/// Whether the destination has a copy of the key.
+async fn has_copies(policy: &Policy, key: &ObjectKey, listed: Copies) -> PortResult<bool> {
+    if listed != Copies::Unknown {
+        return Ok(listed == Copies::Some);
+    }
+    let (beginning, mut after) = (always_kept(key), None);
+    loop {
+        let page = policy.destination.list(beginning, after.as_ref(), LIST_PAGE).await?;
+        if page.items.iter().filter_map(|listed| parse(&listed.key)).any(|parsed| parsed.original.is_of(key)) {
+            return Ok(true);
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(false);
+        }
+    }
+}
+
+fn current(listed: &Listed) -> Current {
+    Current { version: listed.version.clone(), last_modified: listed.last_modified, checksum: None }
+}
+
+/// Settles what was copied: every key's rows are read, then the source is listed once more, and what the two leave to be done
+/// is done key by key.
+async fn settle_copied(
+    policy: &Policy,
+    prefix: &str,
+    after: Option<&ObjectKey>,
+    copied: Vec<ObjectKey>,
+    report: &mut Report,
+    progress: &dyn Progress,
+) {
+    let read: Vec<(ObjectKey, PortResult<Partition>)> = stream::iter(copied)
+        .map(|key| async move {
+            let partition = policy.catalog.partition(&key).await;
+            (key, partition.map(|partition| partition.in_basis(policy.rules.basis)))
+        })
+        .buffer_unordered(BACKFILL_KEYS_IN_FLIGHT)
+        .collect()
+        .await;
+    policy.metrics.add(Counter::Looks, 1);
+    let listed = match policy.source.list(prefix, after, LIST_PAGE).await {
+        Ok(page) => page.items,
+        // Then every key is looked at by itself, and says itself what is wrong.
+        Err(_) => Vec::new(),
+    };
+    let listed: BTreeMap<ObjectKey, Listed> = listed.into_iter().map(|listed| (listed.key.clone(), listed)).collect();
+    let mut ended = stream::iter(read)
+        .map(|(key, partition)| {
+            let look = listed.get(&key).map(|listed| Look::Present(current(listed)));
+            async move {
+                let settled = match (partition, look) {
+                    (Ok(partition), Some(look)) => is_settled(policy, &partition, &look),
+                    _ => false,
+                };
+                let how = if settled { Ok(()) } else { settle(policy, &key, Ask::BY_LOOK).await };
+                (key, how)
+            }
+        })
+        .buffer_unordered(BACKFILL_KEYS_IN_FLIGHT);
+    while let Some((key, how)) = ended.next().await {
+        match how {
+            Ok(()) => told(report, "copied", progress),
+            Err(error) => {
+                report.count("keys", 1);
+                report.fail(key, chain(&error));
+            }
+        }
+    }
+}
+
+/// Whether these rows and that look leave nothing to be done.
+fn is_settled(policy: &Policy, partition: &Partition, look: &Look) -> bool {
+    let at_rest = Step::Apply(Verdicts::default());
+    next_step(partition, &Ask::BY_LOOK, Some(look), &policy.rules, policy.clock.now()) == at_rest
+}
+
+/// What the destination's listing says of a key's copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copies {
+    /// There are none, and the source's listing says of the object all that a look would.
+    NoneOfListed,
+    /// There are none.
+    None,
+    /// There are some.
+    Some,
+    /// Names of copies may have to cut this key, and lie elsewhere then.
+    Unknown,
+}
+
+/// What the listings say of one page's keys.
+struct Listings {
+    /// The source's listing says of an object all that a look would: the bucket keeps no versions, or they are listed.
+    is_exact: bool,
+    with_copies: BTreeSet<ObjectKey>,
+}
+
+impl Listings {
+    async fn of(policy: &Policy, prefix: &str, after: Option<&ObjectKey>, items: &[Listed]) -> PortResult<Listings> {
+        let mut listings = Listings { is_exact: false, with_copies: BTreeSet::new() };
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(listings) };
+        if policy.mode == Mode::Mirror {
+            return Ok(listings);
+        }
+        let head = policy.source.head(&first.key, None).await?;
+        listings.is_exact = head.is_some_and(|head| head.version == first.version);
+        let keys: BTreeSet<&ObjectKey> = items.iter().map(|listed| &listed.key).collect();
+        let mut read_to = after.cloned();
+        loop {
+            let page = policy.destination.list(prefix, read_to.as_ref(), LIST_PAGE).await?;
+            for original in page.items.iter().filter_map(|listed| parse(&listed.key)?.original.whole()) {
+                if keys.contains(&original) {
+                    listings.with_copies.insert(original);
+                }
+            }
+            match page.next {
+                // Copies of a key begin with it and a dot.
+                Some(next) if next <= last.key || may_follow(&last.key, &next) => read_to = Some(next),
+                _ => return Ok(listings),
+            }
+        }
+    }
+
+    fn copies_of(&self, key: &ObjectKey) -> Copies {
+        match self.with_copies.contains(key) {
+            true => Copies::Some,
+            false if always_kept(key) != key.as_str() => Copies::Unknown,
+            false if self.is_exact => Copies::NoneOfListed,
+            false => Copies::None,
+        }
+    }
 }

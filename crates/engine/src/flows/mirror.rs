@@ -113,6 +113,7 @@ async fn copy(
         version,
         to: key.clone(),
         onto: onto.map_or(Onto::Nothing, Onto::This),
+        seen: None,
     };
     let there = match policy.copier.copy(&request).await? {
         Copied::Done(there) => there,

@@ -1,4 +1,5 @@
-//! Reconcile: compares the source's listing, the destination's listing and the catalog, key by key, in bounded memory.
+//! Reconcile: compares the source's listing, the destination's listing and the catalog, key by key, some keys at the same
+//! time, in bounded memory.
 //! Differences are hints (guard 8): bytes without a row are adopted, rows without bytes disowned, and every key that
 //! differs, floats or was touched is settled with a look, by the same code that handles events.
 //!
@@ -9,7 +10,7 @@
 use crate::error::{FlowResult, PortResult};
 use crate::flows::mirror::mirror;
 use crate::flows::settle::{is_surplus, settle};
-use crate::limits::{LIST_PAGE, ORPHAN_AGE};
+use crate::limits::{KEYS_IN_FLIGHT, LIST_PAGE, ORPHAN_AGE};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{RowChange, RowId, RowSet, StateChange};
 use crate::ports::objects::{Listed, ObjectRead};
@@ -19,6 +20,8 @@ use crate::steps::adopt::adopt;
 use crate::steps::by_original::{ByOriginal, Collect, ListedCopy};
 use crate::steps::keys::{Keys, original_of};
 use crate::wrap::owned::OWNER_KEY;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::copy_key::parse;
 use lifecycle::guards::Guard;
 use lifecycle::ids::{CopyKey, ObjectKey};
@@ -58,23 +61,34 @@ pub async fn reconcile(
     progress: &dyn Progress,
     cancel: &CancellationToken,
 ) -> FlowResult<Report> {
-    let mut report = Report::of("reconcile");
-    for what in ["keys", "differences", "gap"] {
-        report.count(what, 0);
-    }
-    let adopt_before = orphans.written_before(policy);
+    let mut report = fresh_report();
     match policy.mode {
         Mode::Copies => {
-            let mut run = Run { policy, adopt_before, report: &mut report };
-            run.copies(progress, cancel).await?;
+            let adopt_before = orphans.written_before(policy);
+            let copies = sorted_copies(policy, &mut report, progress, cancel).await?;
+            absorbed(compare_copies(policy, adopt_before, copies, cancel), &mut report, progress).await?;
         }
-        Mode::Mirror => mirrored(policy, &mut report, progress, cancel).await?,
+        Mode::Mirror => absorbed(compare_mirrored(policy, cancel), &mut report, progress).await?,
+    }
+    if cancel.is_cancelled() {
+        report.cancelled = true;
+        let how = "stopped before the end: nothing is half done, the next run goes over all again";
+        report.notes.push(how.to_owned());
     }
     if !report.cancelled {
         let gap = report.counted("gap");
         policy.catalog.set_state(StateChange::Reconciled(policy.clock.now(), gap)).await?;
     }
     Ok(report)
+}
+
+/// What was compared is told even where it is nothing.
+pub(super) fn fresh_report() -> Report {
+    let mut report = Report::of("reconcile");
+    for what in ["keys", "differences", "gap"] {
+        report.count(what, 0);
+    }
+    report
 }
 
 /// A listing, read page by page, of which the next item can be seen.
@@ -143,83 +157,124 @@ impl<'a> CatalogListing<'a> {
     }
 }
 
-pub(super) struct Run<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) adopt_before: UnixMs,
-    pub(super) report: &'a mut Report,
+/// A key, and what the listings have of it.
+struct Found {
+    key: ObjectKey,
+    here: Option<Listed>,
+    bytes: Vec<ListedCopy>,
 }
 
-impl Run<'_> {
-    /// Walks over the three listings together, in the order of the original keys.
-    async fn copies(&mut self, progress: &dyn Progress, cancel: &CancellationToken) -> FlowResult<()> {
-        let policy = self.policy;
-        let mut copies = self.sorted_copies(progress, cancel).await?;
-        let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
-        let mut catalog = CatalogListing::of(policy);
-        while !self.stopped(cancel) {
-            let heads = [source.peek().await?.map(|listed| &listed.key), catalog.peek().await?, copies.peek().await?];
-            let Some(key) = heads.into_iter().flatten().min().cloned() else { break };
-            let listed = source.take(&key).await?;
-            let bytes = copies.take(&key).await?;
-            catalog.take(&key).await?;
-            self.compare(&key, listed.as_ref(), &bytes).await;
-            progress.at(self.report.counted("keys"), None, "keys");
-        }
-        Ok(())
-    }
-
-    /// Reads the destination's listing and sorts it by original.
-    async fn sorted_copies(&mut self, progress: &dyn Progress, cancel: &CancellationToken) -> PortResult<ByOriginal> {
-        let mut copies = Collect::new(&self.policy.scratch);
-        let mut after = None;
-        let mut read = 0;
-        loop {
-            let page = self.policy.destination.list("", after.as_ref(), LIST_PAGE).await?;
-            for listed in page.items {
-                self.collect(listed, &mut copies).await?;
-                read += 1;
-            }
-            progress.at(read, None, "copies listed");
-            after = page.next;
-            if after.is_none() || cancel.is_cancelled() {
-                return copies.sorted().await;
-            }
-        }
-    }
-
-    async fn collect(&mut self, listed: Listed, copies: &mut Collect) -> PortResult<()> {
-        if listed.key.as_str().starts_with(RESERVED_PREFIX) && parse(&listed.key).is_none() {
-            return Ok(());
-        }
-        match original_of(self.policy, &listed.key).await? {
-            Some(original) if original.as_str().starts_with(&self.policy.source_prefix) => {
-                copies.add(&ListedCopy { original, copy: listed.key, written_at: listed.last_modified }).await
-            }
-            _ => {
-                let why = "it is in the destination, but no copy of this policy's; it is left alone";
-                self.report.skip("unexplained", &listed.key, why);
-                Ok(())
-            }
-        }
-    }
-
-    fn stopped(&mut self, cancel: &CancellationToken) -> bool {
+/// Walks over the three listings together, in the order of the original keys, and compares keys side by side.
+fn compare_copies<'a>(
+    policy: &'a Policy,
+    adopt_before: UnixMs,
+    copies: ByOriginal,
+    cancel: &'a CancellationToken,
+) -> BoxStream<'a, PortResult<Report>> {
+    let source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
+    let walk = (source, CatalogListing::of(policy), copies);
+    let found = stream::try_unfold(walk, move |(mut source, mut catalog, mut copies)| async move {
         if cancel.is_cancelled() {
-            self.report.cancelled = true;
-            self.report
-                .notes
-                .push("stopped before the end: nothing is half done, the next run goes over all again".to_owned());
+            return Ok(None);
         }
-        cancel.is_cancelled()
+        let heads = [source.peek().await?.map(|listed| &listed.key), catalog.peek().await?, copies.peek().await?];
+        let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(None) };
+        let (here, bytes) = (source.take(&key).await?, copies.take(&key).await?);
+        catalog.take(&key).await?;
+        PortResult::Ok(Some((Found { key, here, bytes }, (source, catalog, copies))))
+    });
+    let compared = found.map_ok(move |Found { key, here, bytes }| async move {
+        Ok(Run::new(policy, adopt_before).compare(&key, here.as_ref(), &bytes).await)
+    });
+    compared.try_buffer_unordered(KEYS_IN_FLIGHT).boxed()
+}
+
+/// Takes in the reports of keys that are compared side by side. A listing that fails ends the run, after the keys that are
+/// under way.
+async fn absorbed(
+    mut compared: BoxStream<'_, PortResult<Report>>,
+    report: &mut Report,
+    progress: &dyn Progress,
+) -> FlowResult<()> {
+    let mut failed = None;
+    while let Some(of_key) = compared.next().await {
+        match of_key {
+            Ok(of_key) => report.absorb(of_key),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+        progress.at(report.counted("keys"), None, "keys");
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Reads the destination's listing and sorts it by original.
+async fn sorted_copies(
+    policy: &Policy,
+    report: &mut Report,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> PortResult<ByOriginal> {
+    let mut copies = Collect::new(&policy.scratch);
+    let mut after = None;
+    let mut read = 0;
+    loop {
+        let page = policy.destination.list("", after.as_ref(), LIST_PAGE).await?;
+        for listed in page.items {
+            if let Some(copy) = copy_listed(policy, listed, report).await? {
+                copies.add(&copy).await?;
+            }
+            read += 1;
+        }
+        progress.at(read, None, "copies listed");
+        after = page.next;
+        if after.is_none() || cancel.is_cancelled() {
+            return copies.sorted().await;
+        }
+    }
+}
+
+/// The copy of this policy's that an object of the destination is; `None`: it is none, which the report says unless it is
+/// the program's own.
+pub(super) async fn copy_listed(
+    policy: &Policy,
+    listed: Listed,
+    report: &mut Report,
+) -> PortResult<Option<ListedCopy>> {
+    if listed.key.as_str().starts_with(RESERVED_PREFIX) && parse(&listed.key).is_none() {
+        return Ok(None);
+    }
+    match original_of(policy, &listed.key).await? {
+        Some(original) if original.as_str().starts_with(&policy.source_prefix) => {
+            Ok(Some(ListedCopy { original, copy: listed.key, written_at: listed.last_modified }))
+        }
+        _ => {
+            let why = "it is in the destination, but no copy of this policy's; it is left alone";
+            report.skip("unexplained", &listed.key, why);
+            Ok(None)
+        }
+    }
+}
+
+/// The comparison of one key.
+pub(super) struct Run<'a> {
+    pub(super) policy: &'a Policy,
+    adopt_before: UnixMs,
+    pub(super) report: Report,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(policy: &'a Policy, adopt_before: UnixMs) -> Run<'a> {
+        Run { policy, adopt_before, report: Report::of("reconcile") }
     }
 
     /// One key, of which a failure is noted and holds no other one up.
-    pub(super) async fn compare(&mut self, key: &ObjectKey, listed: Option<&Listed>, bytes: &[ListedCopy]) {
+    pub(super) async fn compare(mut self, key: &ObjectKey, listed: Option<&Listed>, bytes: &[ListedCopy]) -> Report {
         if let Err(error) = self.key(key, listed, bytes).await {
             self.report.count("gap", 1);
             self.report.fail(key, chain(&error));
         }
         self.report.count("keys", 1);
+        self.report
     }
 
     /// One key: adopt, disown what has no bytes, settle what differs.
@@ -325,48 +380,45 @@ async fn disown_by_snapshot(
 }
 
 /// Walks over both listings of a mirror and the catalog's keys, which sort alike, and makes equal what is not.
-async fn mirrored(
-    policy: &Policy,
-    report: &mut Report,
-    progress: &dyn Progress,
-    cancel: &CancellationToken,
-) -> FlowResult<()> {
-    let mut source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
-    let mut destination = Listing::of(policy.destination.as_ref(), &policy.source_prefix);
-    let mut catalog = CatalogListing::of(policy);
-    loop {
+fn compare_mirrored<'a>(policy: &'a Policy, cancel: &'a CancellationToken) -> BoxStream<'a, PortResult<Report>> {
+    let source = Listing::of(policy.source.as_ref(), &policy.source_prefix);
+    let destination = Listing::of(policy.destination.as_ref(), &policy.source_prefix);
+    let walk = (source, destination, CatalogListing::of(policy));
+    let found = stream::try_unfold(walk, move |(mut source, mut destination, mut catalog)| async move {
         if cancel.is_cancelled() {
-            report.cancelled = true;
-            return Ok(());
+            return Ok(None);
         }
         let heads = [
             source.peek().await?.map(|listed| &listed.key),
             destination.peek().await?.map(|listed| &listed.key),
             catalog.peek().await?,
         ];
-        let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(()) };
+        let Some(key) = heads.into_iter().flatten().min().cloned() else { return Ok(None) };
         let (here, there) = (source.take(&key).await?, destination.take(&key).await?);
         let has_row = catalog.take(&key).await?;
-        mirrored_key(policy, report, &key, (here.as_ref(), there.as_ref(), has_row)).await;
-        progress.at(report.counted("keys"), None, "keys");
-    }
+        PortResult::Ok(Some(((key, here, there, has_row), (source, destination, catalog))))
+    });
+    let compared = found.map_ok(move |(key, here, there, has_row)| async move {
+        Ok(mirrored_key(policy, &key, (here.as_ref(), there.as_ref(), has_row)).await)
+    });
+    compared.try_buffer_unordered(KEYS_IN_FLIGHT).boxed()
 }
 
 /// One key of a mirror: what the source and the destination list of it, and whether the catalog has a row, where it says so.
 pub(super) async fn mirrored_key(
     policy: &Policy,
-    report: &mut Report,
     key: &ObjectKey,
     (here, there, has_row): (Option<&Listed>, Option<&Listed>, Option<bool>),
-) {
+) -> Report {
+    let mut report = Report::of("reconcile");
     if key.as_str() == OWNER_KEY || here.is_none() && key.as_str().starts_with(RESERVED_PREFIX) {
-        return;
+        return report;
     }
     report.count("keys", 1);
     let content = |listed: &Listed| (listed.version.etag.clone(), listed.version.size);
     let row_fits = has_row.is_none_or(|has_row| has_row == there.is_some());
     if here.map(content) == there.map(content) && row_fits {
-        return;
+        return report;
     }
     report.count("differences", 1);
     match mirror(policy, key).await {
@@ -376,4 +428,5 @@ pub(super) async fn mirrored_key(
             report.fail(key, chain(&error));
         }
     }
+    report
 }

@@ -11,18 +11,19 @@
 //! Laws: I2, I9, I11, V8, as the whole comparison keeps them.
 
 use crate::error::{FlowResult, PortResult};
-use crate::flows::reconcile::{Orphans, RESERVED_PREFIX, Run, mirrored_key};
+use crate::flows::reconcile::{Orphans, Run, copy_listed, fresh_report, mirrored_key};
 use crate::flows::settle::settle;
-use crate::limits::{LIST_PAGE, SLICES_OF_ONE_KEY, WINDOW_PAGES};
+use crate::limits::{KEYS_IN_FLIGHT, LIST_PAGE, SLICES_OF_ONE_KEY, WINDOW_PAGES};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{RowId, StateChange};
 use crate::ports::objects::Listed;
 use crate::report::{Report, chain};
 use crate::steps::by_original::ListedCopy;
-use crate::steps::keys::original_of;
-use lifecycle::copy_key::parse;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
 use lifecycle::ids::{CopyKey, ObjectKey};
 use lifecycle::settle::Ask;
+use lifecycle::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ pub struct Checkpoint {
     pub after: Option<ObjectKey>,
     /// Differences that are left among them.
     pub gap: u64,
-    /// The key that was begun last and not ended, and how often in a row: a slice was dropped there.
+    /// The first key that was begun and not ended, and how often in a row: a slice was dropped there.
     pub under_way: Option<(ObjectKey, u32)>,
 }
 
@@ -46,10 +47,7 @@ pub async fn reconcile_slice(
     checkpoint: &mut Checkpoint,
     cancel: &CancellationToken,
 ) -> FlowResult<Report> {
-    let mut report = Report::of("reconcile");
-    for what in ["keys", "differences", "gap"] {
-        report.count(what, 0);
-    }
+    let mut report = fresh_report();
     let adopt_before = orphans.written_before(policy);
     let gap_before = checkpoint.gap;
     loop {
@@ -57,9 +55,8 @@ pub async fn reconcile_slice(
             true => None,
             false => Some(Window::after(policy, checkpoint.after.as_ref(), &mut report).await?),
         };
-        let mut run = Run { policy, adopt_before, report: &mut report };
         let whole = match &window {
-            Some(window) => window.compare(&mut run, checkpoint, gap_before, cancel).await,
+            Some(window) => window.compare(policy, adopt_before, (checkpoint, gap_before), &mut report, cancel).await,
             None => false,
         };
         let Some(window) = window.filter(|_| whole) else {
@@ -130,19 +127,11 @@ impl Window {
             self.mirrored.insert(listed.key.clone(), listed);
             return Ok(());
         }
-        if listed.key.as_str().starts_with(RESERVED_PREFIX) && parse(&listed.key).is_none() {
-            return Ok(());
-        }
-        let original = original_of(policy, &listed.key).await?;
-        let Some(original) = original.filter(|key| key.as_str().starts_with(&policy.source_prefix)) else {
-            let why = "it is in the destination, but no copy of this policy's; it is left alone";
-            report.skip("unexplained", &listed.key, why);
-            return Ok(());
-        };
+        let Some(copy) = copy_listed(policy, listed, report).await? else { return Ok(()) };
+        let original = copy.original.clone();
         let within = after.is_none_or(|after| original > *after) && self.until.as_ref().is_none_or(|u| original <= *u);
         // One whose name had to cut its original may lie on the other side of a checkpoint between the two.
-        let whole = listed.key.as_str().starts_with(original.as_str());
-        let copy = ListedCopy { original: original.clone(), copy: listed.key, written_at: listed.last_modified };
+        let whole = copy.copy.as_str().starts_with(original.as_str());
         match within && whole {
             true => self.copies.entry(original).or_default().push(copy),
             false => drop(self.strays.insert(copy.copy.clone(), copy)),
@@ -150,12 +139,14 @@ impl Window {
         Ok(())
     }
 
-    /// Compares its keys, moving the checkpoint; `false`: stopped before the last one.
+    /// Compares its keys, some at the same time, and moves the checkpoint over those that are done without a gap; `false`:
+    /// stopped before the last one.
     async fn compare(
         &self,
-        run: &mut Run<'_>,
-        checkpoint: &mut Checkpoint,
-        gap_before: u64,
+        policy: &Policy,
+        adopt_before: UnixMs,
+        (checkpoint, gap_before): (&mut Checkpoint, u64),
+        report: &mut Report,
         cancel: &CancellationToken,
     ) -> bool {
         let rows = self.rows.iter().flatten();
@@ -163,45 +154,69 @@ impl Window {
         let keys: BTreeSet<&ObjectKey> = keys.collect();
         // In one order: the checkpoint that passes a key has passed the strays before it, too.
         let places: BTreeSet<&ObjectKey> = keys.iter().copied().chain(self.strays.keys()).collect();
+        let places: Vec<ObjectKey> = places.into_iter().cloned().collect();
         let dropped_at = checkpoint.under_way.take();
-        for (n, place) in places.into_iter().enumerate() {
-            // Not before the first: every slice that begins comes forward.
-            if n > 0 && cancel.is_cancelled() {
-                return false;
-            }
-            // It was the first of a slice and outlasted it: another try would be the same, and nothing behind it be compared.
-            let tries = dropped_at.as_ref().filter(|(key, _)| key == place).map_or(0, |(_, tries)| *tries);
-            if tries >= SLICES_OF_ONE_KEY {
-                run.report.count("gap", 1);
-                run.report.fail(
-                    place,
-                    format!(
-                        "it took longer than {tries} slices, and was passed over: `afterimage serve` has no such limit"
-                    ),
-                );
-            } else {
-                checkpoint.under_way = Some((place.clone(), tries + 1));
-                if let Some(copy) = self.strays.get(place) {
-                    run.stray(copy).await;
-                }
-                if keys.contains(place) {
-                    self.compare_key(run, place).await;
-                }
-                checkpoint.under_way = None;
-            }
-            checkpoint.after = Some(place.clone());
-            checkpoint.gap = gap_before + run.report.counted("gap");
+        let tries_of = |place: &ObjectKey| dropped_at.as_ref().filter(|(key, _)| key == place).map_or(0, |(_, n)| *n);
+        let begun = |place: &ObjectKey| Some((place.clone(), tries_of(place) + 1));
+        // Not before the first: every slice that begins comes forward.
+        let mut ended = stream::iter(places.iter().cloned().enumerate())
+            .take_while(|(n, _)| ready(*n == 0 || !cancel.is_cancelled()))
+            .map(|(_, place)| {
+                let (tries, is_key) = (tries_of(&place), keys.contains(&place));
+                async move { self.place(policy, adopt_before, &place, tries, is_key).await }
+            })
+            .buffered(KEYS_IN_FLIGHT);
+        checkpoint.under_way = places.first().and_then(begun);
+        let mut n = 0;
+        while let Some(of_place) = ended.next().await {
+            report.absorb(of_place);
+            checkpoint.after = Some(places[n].clone());
+            checkpoint.gap = gap_before + report.counted("gap");
+            n += 1;
+            // The next one was begun with it, unless the slice is over.
+            checkpoint.under_way = places.get(n).and_then(begun);
         }
-        true
+        checkpoint.under_way = None;
+        n == places.len()
     }
 
-    async fn compare_key(&self, run: &mut Run<'_>, key: &ObjectKey) {
+    /// What there is to compare under one name: a stray copy, a key, or both.
+    async fn place(
+        &self,
+        policy: &Policy,
+        adopt_before: UnixMs,
+        place: &ObjectKey,
+        tries: u32,
+        is_key: bool,
+    ) -> Report {
+        // It was the first of a slice and outlasted it: another try would be the same, and nothing behind it be compared.
+        if tries >= SLICES_OF_ONE_KEY {
+            let mut report = Report::of("reconcile");
+            report.count("gap", 1);
+            let why = format!("it took longer than {tries} slices, and was passed over: `afterimage serve` has no such limit");
+            report.fail(place, why);
+            return report;
+        }
+        let mut report = match self.strays.get(place) {
+            Some(copy) => Run::new(policy, adopt_before).stray(copy).await,
+            None => Report::of("reconcile"),
+        };
+        if is_key {
+            report.absorb(self.compare_key(policy, adopt_before, place).await);
+        }
+        report
+    }
+
+    async fn compare_key(&self, policy: &Policy, adopt_before: UnixMs, key: &ObjectKey) -> Report {
         let here = self.source.get(key);
-        match run.policy.mode {
-            Mode::Copies => run.compare(key, here, self.copies.get(key).map_or(&[], Vec::as_slice)).await,
+        match policy.mode {
+            Mode::Copies => {
+                let bytes = self.copies.get(key).map_or(&[][..], Vec::as_slice);
+                Run::new(policy, adopt_before).compare(key, here, bytes).await
+            }
             Mode::Mirror => {
                 let has_row = self.rows.as_ref().map(|rows| rows.contains(key));
-                mirrored_key(run.policy, run.report, key, (here, self.mirrored.get(key), has_row)).await;
+                mirrored_key(policy, key, (here, self.mirrored.get(key), has_row)).await
             }
         }
     }
@@ -210,11 +225,12 @@ impl Window {
 impl Run<'_> {
     /// A copy of a key that is compared elsewhere, or nowhere: if it has no row it is adopted, as it would be there; if its
     /// original is gone, that is noticed here.
-    async fn stray(&mut self, copy: &ListedCopy) {
+    async fn stray(mut self, copy: &ListedCopy) -> Report {
         if let Err(error) = self.adopt_stray(copy).await {
             self.report.count("gap", 1);
             self.report.fail(&copy.original, chain(&error));
         }
+        self.report
     }
 
     async fn adopt_stray(&mut self, copy: &ListedCopy) -> FlowResult<()> {
@@ -230,7 +246,7 @@ impl Run<'_> {
         };
         if differs {
             self.report.count("differences", 1);
-            settle(self.policy, &copy.original, Ask::BY_LOOK).await?;
+            settle(policy, &copy.original, Ask::BY_LOOK).await?;
             self.report.count("settled", 1);
         }
         Ok(())

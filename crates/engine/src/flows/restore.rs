@@ -4,21 +4,23 @@
 //! A crash leaves whole objects only: each write is atomic, and a restore can simply be given again (what is the same is
 //! skipped). Laws: I5 (the only writers of a source are this flow and `undelete`), I11, I12.
 
-use crate::error::{ErrorKind, FlowResult, PortError, PortResult};
-use crate::limits::{COMMAND_KEYS_IN_FLIGHT, RETRIEVAL_LOOK_EVERY};
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::limits::{COMMAND_KEYS_IN_FLIGHT, LIST_PAGE, RETRIEVAL_LOOK_EVERY, RETRIEVAL_WAIT_MAX};
 use crate::policy::Policy;
 use crate::ports::journal::Action;
 use crate::ports::objects::{Head, ObjectWrite, Onto, Written};
 use crate::ports::progress::Progress;
 use crate::report::{Report, chain};
+use crate::steps::by_original::{ByOriginal, Collect, ListedCopy};
 use crate::steps::journal_lines::about_copy;
 use crate::steps::keys::Keys;
-use crate::steps::put_back::put_back;
+use crate::steps::put_back::{ON_ITS_WAY, ask_for, open_copy};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
-use lifecycle::ids::ObjectKey;
+use lifecycle::ids::{CopyKey, ObjectKey};
 use lifecycle::restore::{Selection, Wanted, select};
 use lifecycle::row::CopyRow;
+use lifecycle::time::UnixMs;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +67,8 @@ pub enum Archived {
 }
 
 /// Restores to `target`. Counts `restored` (or `would-restore`), `bytes`, `skipped-same`, `skipped-newer`, `not-there`,
-/// `no-copy`, `retrieving` (copies that an archive was asked for); a damaged copy is a failure that names the next older one.
+/// `no-copy`, `retrieving` (copies that an archive was asked for and that have not come); a damaged copy is a failure that
+/// names the next older one.
 pub async fn restore(
     policy: &Policy,
     request: &RestoreRequest,
@@ -73,76 +76,22 @@ pub async fn restore(
     who: &str,
     progress: &dyn Progress,
     cancel: &CancellationToken,
-) -> FlowResult<Report> {
-    let mut restored_before = (0, 0);
-    loop {
-        let mut report = pass(policy, request, target, who, progress, cancel).await?;
-        let waits = request.archived == Archived::Await && report.counted("retrieving") > 0 && !report.cancelled;
-        // What an earlier pass restored is the same by now.
-        let (objects, bytes) = restored_before;
-        if let Some(same) = report.counts.get_mut("skipped-same") {
-            *same = same.saturating_sub(objects);
-        }
-        report.count("restored", objects);
-        report.count("bytes", bytes);
-        restored_before = (report.counted("restored"), report.counted("bytes"));
-        if !waits {
-            return Ok(report);
-        }
-        progress.at(report.counted("restored"), None, "objects; the others are on their way out of an archive");
-        tokio::select! {
-            () = cancel.cancelled() => {
-                report.cancelled = true;
-                report.notes.push("stopped while copies were on their way out of an archive: give the same command again".to_owned());
-                return Ok(report);
-            }
-            () = policy.clock.sleep(RETRIEVAL_LOOK_EVERY) => {}
-        }
-    }
-}
-
-/// Goes over all keys once.
-async fn pass(
-    policy: &Policy,
-    request: &RestoreRequest,
-    target: &Arc<dyn ObjectWrite>,
-    who: &str,
-    progress: &dyn Progress,
-    cancel: &CancellationToken,
-) -> FlowResult<Report> {
+) -> Report {
+    let one = One { policy, request, target: target.as_ref(), who, waited_since: None };
+    let began = policy.clock.now();
     let mut report = Report::of("restore");
-    let one = One { policy, request, target: target.as_ref(), who };
-    let prefix = match &request.keys {
-        Selected::One(key) => {
-            report.absorb(one.restore(key).await);
-            return Ok(report);
-        }
-        Selected::Prefix(prefix) => prefix,
-    };
-    let mut keys = Keys::under(policy, prefix);
-    let mut done = 0;
-    while let Some(page) = keys.next().await? {
-        let (one, until) = (&one, done + page.len() as u64);
-        // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
-        let mut results = stream::iter(page)
-            .take_while(|_| ready(!cancel.is_cancelled()))
-            .map(|key| async move { one.restore(&key).await })
-            .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
-        while let Some(result) = results.next().await {
-            report.absorb(result);
-            done += 1;
-            progress.at(done, None, "objects");
-        }
-        if done < until {
-            report.cancelled = true;
-            report.notes.push(format!("stopped after {done} objects: give the same command again to go on"));
-            return Ok(report);
-        }
+    if !request.dry_run {
+        report.count("restored", 0);
     }
-    if done == 0 {
-        report.fail(prefix, "no key under this prefix has a copy");
+    let mut archived = Collect::new(&policy.scratch);
+    if let Err(error) = one.all(&mut report, &mut archived, progress, cancel).await {
+        report.fail(&policy.name, chain(&error));
     }
-    Ok(report)
+    let one = One { waited_since: Some(began), ..one };
+    if let Err(error) = one.await_archived(began, &mut report, archived, progress, cancel).await {
+        report.fail(&policy.name, chain(&error));
+    }
+    report
 }
 
 struct One<'a> {
@@ -150,24 +99,152 @@ struct One<'a> {
     request: &'a RestoreRequest,
     target: &'a dyn ObjectWrite,
     who: &'a str,
+    /// When the restore began, of copies that it had to wait for.
+    waited_since: Option<UnixMs>,
 }
 
+/// How one key ended: told in its report; or the copy to wait for.
+type Outcome = (Report, Option<ListedCopy>);
+
 impl One<'_> {
-    async fn restore(&self, key: &ObjectKey) -> Report {
-        let mut report = Report::of("restore");
-        if let Err(error) = self.try_restore(key, &mut report).await {
-            report.fail(key, chain(&error));
+    /// Goes over all keys. What lies in an archive, and is to be awaited, goes to `archived`.
+    async fn all(
+        &self,
+        report: &mut Report,
+        archived: &mut Collect,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        let prefix = match &self.request.keys {
+            Selected::One(key) => {
+                let wanted = (key.clone(), self.request.wanted.clone());
+                self.page(vec![wanted], report, archived, progress, cancel).await?;
+                return Ok(());
+            }
+            Selected::Prefix(prefix) => prefix,
+        };
+        let mut keys = Keys::under(self.policy, prefix);
+        let mut found = false;
+        while let Some(page) = keys.next().await? {
+            found |= !page.is_empty();
+            let page = page.into_iter().map(|key| (key, self.request.wanted.clone())).collect();
+            if !self.page(page, report, archived, progress, cancel).await? {
+                return Ok(());
+            }
         }
-        report
+        if !found {
+            report.fail(prefix, "no key under this prefix has a copy");
+        }
+        Ok(())
     }
 
-    async fn try_restore(&self, key: &ObjectKey, report: &mut Report) -> PortResult<()> {
+    /// Restores what an archive was asked for, as it comes. Only that: what was restored is its owner's again.
+    async fn await_archived(
+        &self,
+        began: UnixMs,
+        report: &mut Report,
+        mut archived: Collect,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        let until = began.plus(RETRIEVAL_WAIT_MAX);
+        loop {
+            let mut waiting = archived.sorted().await?;
+            if waiting.peek().await?.is_none() {
+                return Ok(());
+            }
+            let late = self.policy.clock.now() >= until;
+            if late || report.cancelled || cancel.is_cancelled() {
+                return self.give_up(waiting, late, report).await;
+            }
+            progress.at(report.counted("restored"), None, "objects; the others are on their way out of an archive");
+            tokio::select! {
+                () = cancel.cancelled() => return self.give_up(waiting, false, report).await,
+                () = self.policy.clock.sleep(RETRIEVAL_LOOK_EVERY) => {}
+            }
+            archived = Collect::new(&self.policy.scratch);
+            while !report.cancelled {
+                let page = next_page(&mut waiting).await?;
+                if page.is_empty() || !self.page(page, report, &mut archived, progress, cancel).await? {
+                    break;
+                }
+            }
+            if report.cancelled {
+                self.give_up(waiting, false, report).await?;
+            }
+        }
+    }
+
+    /// Says of every copy that has not come that it has not.
+    async fn give_up(&self, mut waiting: ByOriginal, late: bool, report: &mut Report) -> PortResult<()> {
+        let remedy = match late {
+            true => "it has not come for days: look at the bucket, then give the same command again",
+            false => "stopped before it came: give the same command again then",
+        };
+        report.cancelled |= !late;
+        while let Some(key) = waiting.peek().await?.cloned() {
+            waiting.take(&key).await?;
+            report.count("retrieving", 1);
+            report.fail(key, format!("{ON_ITS_WAY}; {remedy}"));
+        }
+        Ok(())
+    }
+
+    /// Restores some keys side by side; `false`: stopped.
+    async fn page(
+        &self,
+        page: Vec<(ObjectKey, Wanted)>,
+        report: &mut Report,
+        archived: &mut Collect,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<bool> {
+        let mut left = page.len();
+        // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
+        let mut results = stream::iter(page)
+            .take_while(|_| ready(!cancel.is_cancelled()))
+            .map(|(key, wanted)| async move { self.restore(&key, &wanted).await })
+            .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
+        while let Some((of_key, waits_for)) = results.next().await {
+            report.absorb(of_key);
+            if let Some(copy) = waits_for {
+                archived.add(&copy).await?;
+            }
+            left -= 1;
+            progress.at(report.counted("restored"), None, "objects");
+        }
+        if left > 0 {
+            report.cancelled = true;
+            report.notes.push("stopped before the end: give the same command again to go on".to_owned());
+        }
+        Ok(left == 0)
+    }
+
+    async fn restore(&self, key: &ObjectKey, wanted: &Wanted) -> Outcome {
+        let mut report = Report::of("restore");
+        let waits_for = match self.try_restore(key, wanted, &mut report).await {
+            Ok(waits_for) => waits_for,
+            Err(error) => {
+                report.fail(key, chain(&error));
+                None
+            }
+        };
+        (report, waits_for)
+    }
+
+    /// The copy to wait for, if it lies in an archive and is to be awaited.
+    async fn try_restore(
+        &self,
+        key: &ObjectKey,
+        wanted: &Wanted,
+        report: &mut Report,
+    ) -> PortResult<Option<ListedCopy>> {
         let rows = self.policy.catalog.partition(key).await?.in_basis(self.policy.rules.basis).rows;
-        let candidates = match select(&rows, &self.request.wanted) {
+        let candidates = match select(&rows, wanted) {
             Selection::Take(candidates) => candidates,
             Selection::NotThere { removed_at } => {
                 report.skip("not-there", key, format!("it did not exist then: it had been deleted at {removed_at}"));
-                return Ok(());
+                return Ok(None);
             }
             Selection::NoCopy => {
                 let why = "no copy of it is that old, or there is none: see `afterimage history`";
@@ -175,48 +252,50 @@ impl One<'_> {
                     Selected::One(_) => report.fail(key, why),
                     Selected::Prefix(_) => report.skip("no-copy", key, why),
                 }
-                return Ok(());
+                return Ok(None);
             }
         };
         let row = candidates[0];
         let there = self.target.head(key, None).await?;
-        let Some(onto) = self.may_write(key, row, there.as_ref(), report).await? else { return Ok(()) };
+        let Some(onto) = self.may_write(key, row, there.as_ref(), report).await? else { return Ok(None) };
         if self.request.dry_run {
             report.count("bytes", row.size);
             report.done("would-restore", key, format!("from {}, {} bytes", row.copy_key, row.size));
-            return Ok(());
+            return Ok(None);
         }
-        self.journal(Action::Restore, key, row, "restore").await?;
-        match put_back(self.policy, row, self.target, key, onto).await {
+        match self.write(key, row, onto).await {
             Ok(Written::Done(_)) => {
                 report.count("bytes", row.size);
                 report.done("restored", key, format!("from {}, {} bytes", row.copy_key, row.size));
-                Ok(())
             }
             Ok(Written::DestinationChanged) => {
                 report.fail(key, "somebody wrote it during the restore; nothing was overwritten: look, then try again");
-                Ok(())
             }
             Err(PortError { kind: ErrorKind::Damaged(what), .. }) => {
-                self.refuse_damaged(key, row, candidates.get(1).copied(), &what, report).await
+                self.refuse_damaged(key, row, candidates.get(1).copied(), &what, report).await?;
             }
-            Err(PortError { kind: ErrorKind::Archived, .. }) => self.retrieve(key, row, report).await,
-            Err(error) => Err(error),
+            Err(PortError { kind: ErrorKind::Archived, .. }) => return self.retrieve(key, row, report).await,
+            Err(error) => return Err(error),
         }
+        Ok(None)
+    }
+
+    async fn write(&self, key: &ObjectKey, row: &CopyRow, onto: Onto) -> PortResult<Written> {
+        let copy = open_copy(self.policy, row).await?;
+        self.journal(Action::Restore, key, row, "restore").await?;
+        copy.put(self.target, key, onto).await
     }
 
     /// Asks for a copy that lies in an archive tier.
-    async fn retrieve(&self, key: &ObjectKey, row: &CopyRow, report: &mut Report) -> PortResult<()> {
-        self.policy.destination.retrieve(row.copy_key.object()).await?;
-        let why = "its copy lies in an archive tier and is on its way, which takes minutes to days";
-        match self.request.archived {
-            Archived::Await => report.skip("retrieving", key, why),
-            Archived::Tell => {
-                report.count("retrieving", 1);
-                report.fail(key, format!("{why}: give the same command again then, or now with --wait"));
-            }
+    async fn retrieve(&self, key: &ObjectKey, row: &CopyRow, report: &mut Report) -> PortResult<Option<ListedCopy>> {
+        let copy = row.copy_key.object().clone();
+        ask_for(self.policy, std::slice::from_ref(&copy)).await?;
+        if self.request.archived == Archived::Await {
+            return Ok(Some(ListedCopy { original: key.clone(), copy, written_at: row.created_at }));
         }
-        Ok(())
+        report.count("retrieving", 1);
+        report.fail(key, format!("{ON_ITS_WAY}: give the same command again then, or now with --wait"));
+        Ok(None)
     }
 
     /// On which condition the copy may be written; `None`: not at all, and the report says why.
@@ -232,8 +311,12 @@ impl One<'_> {
             report.skip("skipped-same", key, "it has the same content already");
             return Ok(None);
         }
-        if there.last_modified >= row.created_at && self.request.newer == Newer::Keep {
-            let why = format!("the object there is newer ({}): --overwrite replaces it", there.last_modified);
+        let since = self.waited_since.is_some_and(|began| there.last_modified >= began);
+        if since || there.last_modified >= row.created_at && self.request.newer == Newer::Keep {
+            let why = match since {
+                true => format!("it was written while its copy was on its way ({}): look, then try again", there.last_modified),
+                false => format!("the object there is newer ({}): --overwrite replaces it", there.last_modified),
+            };
             match self.request.keys {
                 Selected::One(_) => report.fail(key, why),
                 Selected::Prefix(_) => report.skip("skipped-newer", key, why),
@@ -266,6 +349,18 @@ impl One<'_> {
     async fn journal(&self, action: Action, key: &ObjectKey, row: &CopyRow, rule: &str) -> PortResult<()> {
         self.policy.journal.append(&[about_copy(self.policy, action, self.who, key, row, rule)]).await
     }
+}
+
+/// Some of the copies that are waited for; none at the end.
+async fn next_page(waiting: &mut ByOriginal) -> PortResult<Vec<(ObjectKey, Wanted)>> {
+    let mut page = Vec::new();
+    while page.len() < LIST_PAGE
+        && let Some(key) = waiting.peek().await?.cloned()
+    {
+        let copies = waiting.take(&key).await?.into_iter();
+        page.extend(copies.map(|copy| (copy.original, Wanted::Copy(CopyKey::of(copy.copy)))));
+    }
+    Ok(page)
 }
 
 fn same_content(row: &CopyRow, there: &Head) -> bool {

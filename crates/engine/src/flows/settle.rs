@@ -12,11 +12,11 @@ use crate::policy::Policy;
 use crate::ports::catalog::{Changed, RowChange, RowId, RowSet};
 use crate::ports::journal::{Action, Entry};
 use crate::ports::metrics::Counter;
-use crate::ports::objects::Copied;
+use crate::ports::objects::{Copied, CopyRequest, Seen};
 use crate::report::Report;
 use crate::steps::copy_rows;
 use crate::steps::journal_lines::{SERVICE, about_copy};
-use crate::steps::look::look;
+use crate::steps::look::look_closely;
 use crate::steps::purge::{OwnedRow, purge, purge_claimed};
 use lifecycle::copy_key::{CopyName, Identity};
 use lifecycle::event::Current;
@@ -48,16 +48,18 @@ enum Round {
 async fn settle_once(policy: &Policy, key: &ObjectKey, ask: &Ask) -> PortResult<Round> {
     let early_look = match policy.rules.guards.hold(Guard::LookAfterRead) {
         true => None,
-        false => Some(look(policy, key).await?),
+        false => Some(look_closely(policy, key).await?),
     };
     let partition = policy.catalog.partition(key).await?.in_basis(policy.rules.basis);
     let now = policy.clock.now();
     let mut step = next_step(&partition, ask, None, &policy.rules, now);
+    let mut seen = None;
     if step == Step::Look {
-        let found = match early_look {
-            None => look(policy, key).await?,
+        let (found, more) = match early_look {
+            None => look_closely(policy, key).await?,
             Some(found) => found,
         };
+        seen = more;
         step = next_step(&partition, ask, Some(&found), &policy.rules, now);
     }
     match step {
@@ -70,7 +72,7 @@ async fn settle_once(policy: &Policy, key: &ObjectKey, ask: &Ask) -> PortResult<
             Ok(Round::Again)
         }
         Step::CopyCurrent { order, current } => {
-            copy_current(policy, key, order, &current).await?;
+            copy_current(policy, key, order, &current, seen).await?;
             Ok(Round::Again)
         }
         Step::Raise { copy_key, rev, order } => {
@@ -83,7 +85,14 @@ async fn settle_once(policy: &Policy, key: &ObjectKey, ask: &Ask) -> PortResult<
 }
 
 /// Copies the source's current content to a name that no other handler uses (guard 12), then puts its row.
-async fn copy_current(policy: &Policy, key: &ObjectKey, order: Order, current: &Current) -> PortResult<()> {
+/// `seen`: what else is known of it.
+pub(super) async fn copy_current(
+    policy: &Policy,
+    key: &ObjectKey,
+    order: Order,
+    current: &Current,
+    seen: Option<Seen>,
+) -> PortResult<()> {
     let unique = policy.rules.guards.hold(Guard::LookedNamesAreUnique);
     let name = CopyName {
         created_at: current.last_modified,
@@ -94,6 +103,7 @@ async fn copy_current(policy: &Policy, key: &ObjectKey, order: Order, current: &
         identity: Identity::of(&current.version),
     };
     let (copy_key, request) = copy_rows::request(key, &current.version, &name);
+    let request = CopyRequest { seen, ..request };
     match policy.copier.copy(&request).await? {
         Copied::Done(there) => {
             let Current { version, .. } = current;

@@ -6,7 +6,7 @@
 //! A crash leaves bytes without rows (adopted by `reconcile`), or rows whose object is not back yet: given again, the
 //! command goes on from there. Laws: I2, I5, I12, V3.
 
-use crate::error::{ErrorKind, FlowResult, PortResult};
+use crate::error::{ErrorKind, FlowError, FlowResult, PortResult};
 use crate::flows::settle::settle;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::policy::{Mode, Policy};
@@ -18,7 +18,7 @@ use crate::report::{Report, chain};
 use crate::steps::copy_rows;
 use crate::steps::journal_lines::{about_copy, about_key};
 use crate::steps::keys::Keys;
-use crate::steps::put_back::put_back;
+use crate::steps::put_back::{ON_ITS_WAY, ask_for, open_copy};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::copy_key::{CopyName, Identity};
@@ -167,8 +167,12 @@ impl One<'_> {
     }
 
     async fn undelete(&self, key: &ObjectKey, report: &mut Report) {
-        if let Err(error) = self.try_undelete(key, report).await {
-            report.fail(key, chain(&error));
+        match self.try_undelete(key, report).await {
+            Ok(()) => {}
+            Err(FlowError::Port(error)) if error.kind == ErrorKind::Archived => {
+                report.fail(key, format!("{ON_ITS_WAY}: give the same command again then"));
+            }
+            Err(error) => report.fail(key, chain(&error)),
         }
     }
 
@@ -191,9 +195,10 @@ impl One<'_> {
             report.skip("nothing-left", key, "no copy of it is left");
             return Ok(());
         };
+        let copy = open_copy(self.policy, &newest).await?;
         let entry = about_copy(self.policy, Action::Undelete, self.who, key, &newest, "put back");
         self.policy.journal.append(&[entry]).await?;
-        match put_back(self.policy, &newest, self.source, key, Onto::Nothing).await? {
+        match copy.put(self.source, key, Onto::Nothing).await? {
             Written::Done(_) => {
                 report.done("undeleted", key, format!("from {}, {} bytes", newest.copy_key, newest.size))
             }
@@ -217,9 +222,19 @@ impl One<'_> {
         }
         let mut order = greatest.unwrap_or(Order::lowest(self.policy.rules.basis));
         let mut newest = None;
-        for row in copies.into_iter().rev() {
+        while let Some(row) = copies.pop() {
             order = order.next_sub();
-            if let Some(back) = self.bring_back(key, row, order, report).await? {
+            let back = match self.bring_back(key, row, order, report).await {
+                // Together, not one a run: each takes as long as all of them.
+                Err(error) if error.kind == ErrorKind::Archived => {
+                    let wanted: Vec<ObjectKey> =
+                        copies.into_iter().chain([row]).map(|row| row.copy_key.object().clone()).collect();
+                    ask_for(self.policy, &wanted).await?;
+                    return Err(error);
+                }
+                back => back?,
+            };
+            if let Some(back) = back {
                 report.count("copies", 1);
                 newest = Some(back);
             }
@@ -253,14 +268,7 @@ impl One<'_> {
         policy.journal.append(&[entry]).await?;
         // The old copy carries every mark that the new one needs; a longer suffix may cut the key that was whole before.
         let request = CopyRequest { from: old.clone(), ..for_source };
-        let copied = policy.recopier.copy(&request).await;
-        if copied.as_ref().is_err_and(|error| error.kind == ErrorKind::Archived) {
-            policy.destination.retrieve(old).await?;
-            report.notes.push(format!(
-                "{old} is on its way out of an archive, which takes minutes to days: give the command again then"
-            ));
-        }
-        match copied? {
+        match policy.recopier.copy(&request).await? {
             Copied::Done(there) => {
                 let mut back = copy_rows::row(copy_key, &name, None, row.etag.clone(), &there);
                 back.removed_at = row.removed_at;

@@ -314,8 +314,8 @@ impl ObjectRead for MemoryBucket {
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let current = |(key, history): (&ObjectKey, &Vec<Entry>)| {
             let head = &history.last()?.content.as_ref()?.head;
-            let (version, last_modified) = (head.version.clone(), head.last_modified);
-            Some(Listed { key: key.clone(), version, last_modified })
+            let (version, storage_class) = (head.version.clone(), head.storage_class.clone());
+            Some(Listed { key: key.clone(), version, last_modified: head.last_modified, storage_class })
         };
         let listed = state.keys.range((from, Bound::Unbounded)).filter_map(current);
         let mut items: Vec<Listed> =

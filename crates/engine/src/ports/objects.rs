@@ -3,7 +3,7 @@
 //! The contract is S3's where S3 has one: conditional writes, versions, absence as an answer. "Absent" is a definite 404 or
 //! delete marker; everything unknown is an error (V8).
 
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::PortResult;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -83,6 +83,8 @@ pub struct Listed {
     pub version: Version,
     /// When it was written.
     pub last_modified: UnixMs,
+    /// Storage class, where the store has any.
+    pub storage_class: Option<String>,
 }
 
 /// Part of a long answer, and where the next part begins.
@@ -109,10 +111,8 @@ pub trait ObjectRead: Send + Sync {
     ) -> PortResult<Option<Object>>;
 
     /// Asks that an object in an archive tier (whose bytes answer with `Archived`) be brought to where they can be read, which
-    /// takes minutes to days. Asking again does no harm.
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        Err(PortError::new("retrieve object", key, ErrorKind::Unsupported))
-    }
+    /// takes minutes to days. Asking again does no harm. A store without such tiers answers `Unsupported`.
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()>;
 
     /// Objects under `prefix` in key order (bytes of UTF-8), those after `after`, at most `limit` (≤ 1,000).
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>>;
@@ -142,12 +142,24 @@ pub struct CopyRequest {
     pub onto: Onto,
     /// User metadata to add to what the source has.
     pub add_metadata: BTreeMap<String, String>,
+    /// What whoever asks was told of that content a moment ago.
+    pub seen: Option<Seen>,
+}
+
+/// What a look or a listing told of a content besides its [`Version`]: a copier that needs no more of it need not ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it was written.
+    pub last_modified: UnixMs,
+    /// Storage class, where the store has any.
+    pub storage_class: Option<String>,
 }
 
 /// How a copy ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Copied {
-    /// The bytes are durable at the destination, with the source's attributes. The head is the destination's.
+    /// The bytes are durable at the destination, with the source's attributes. The head is the destination's; its metadata
+    /// are there only where the copier had to know them.
     Done(Head),
     /// The source has no such object or version any more (404).
     SourceGone,

@@ -26,6 +26,7 @@ pub fn request(original: &ObjectKey, version: &Version, name: &CopyName) -> (Cop
         to: copy_key.object().clone(),
         onto: Onto::Anything,
         add_metadata,
+        seen: None,
     };
     (copy_key, request)
 }

@@ -67,7 +67,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn may_follow(key: &ObjectKey, read_to: &ObjectKey) -> bool {
+/// Whether copies of that key may follow in a listing that was read to there: they begin with it and a dot.
+pub fn may_follow(key: &ObjectKey, read_to: &ObjectKey) -> bool {
     read_to.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'))
 }
 

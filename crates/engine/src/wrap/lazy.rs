@@ -1,43 +1,42 @@
-//! A value that is asked for when it is first needed, by one asker at a time. A failure is everybody's who waited for it:
-//! during an outage a hundred callers take as long as one, and not a hundred times as long.
+//! A value that is asked for when it is first needed, by one asker at a time. A failure is everybody's who waited for it, and
+//! nobody else's: during an outage a hundred callers take as long as one, and who comes after it asks anew.
 //!
 //! What was found may grow old ([`Lazy::get_fresh`]): then it is asked for again. Nothing outlives the process (I10).
 
 use crate::error::{PortError, PortResult};
-use crate::limits::LAZY_FAILURE_GOOD_FOR;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The value, once it is known.
-#[derive(Debug, Default)]
-pub struct Lazy<T>(Mutex<State<T>>);
+#[derive(Debug)]
+pub struct Lazy<T> {
+    state: Mutex<State<T>>,
+    /// How often it was asked for, to the end.
+    times: AtomicU64,
+}
 
 #[derive(Debug)]
 struct State<T> {
     found: Option<(Instant, T)>,
-    failed: Option<(Instant, PortError)>,
+    failed: Option<PortError>,
 }
 
-impl<T> Default for State<T> {
-    fn default() -> State<T> {
-        State { found: None, failed: None }
+impl<T> Default for Lazy<T> {
+    fn default() -> Lazy<T> {
+        Lazy { state: Mutex::new(State { found: None, failed: None }), times: AtomicU64::new(0) }
     }
 }
 
 impl<T: Clone> Lazy<T> {
     /// Not asked for yet.
     pub fn new() -> Lazy<T> {
-        Lazy(Mutex::new(State::default()))
+        Lazy::default()
     }
 
     /// The value; `ask` asks for it if it is not known.
     pub async fn get<F: Future<Output = PortResult<T>>>(&self, ask: impl FnOnce() -> F) -> PortResult<T> {
         self.get_fresh(std::time::Duration::MAX, ask).await
-    }
-
-    /// Forgets a failure: whoever knows that its cause is mended asks again at once.
-    pub async fn forget_failure(&self) {
-        self.0.lock().await.failed = None;
     }
 
     /// The value, asked for again when it is older than that. While it is asked for again everybody waits.
@@ -46,22 +45,24 @@ impl<T: Clone> Lazy<T> {
         good_for: std::time::Duration,
         ask: impl FnOnce() -> F,
     ) -> PortResult<T> {
-        let mut state = self.0.lock().await;
+        let times = self.times.load(Ordering::Acquire);
+        let mut state = self.state.lock().await;
         if let Some((at, value)) = &state.found
             && at.elapsed() <= good_for
         {
             return Ok(value.clone());
         }
-        if let Some((at, error)) = &state.failed
-            && at.elapsed() < LAZY_FAILURE_GOOD_FOR
-        {
-            return Err(error.clone());
+        let failed = state.failed.take();
+        if let Some(error) = failed.filter(|_| self.times.load(Ordering::Acquire) != times) {
+            state.failed = Some(error.clone());
+            return Err(error);
         }
         let asked = ask().await;
         match &asked {
             Ok(value) => *state = State { found: Some((now(), value.clone())), failed: None },
-            Err(error) => state.failed = Some((now(), error.clone())),
+            Err(error) => state.failed = Some(error.clone()),
         }
+        self.times.fetch_add(1, Ordering::Release);
         asked
     }
 }
@@ -78,10 +79,9 @@ fn now() -> Instant {
 impl<T> Lazy<T> {
     /// As if so much time had passed.
     pub(crate) async fn grow_old(&self, by: std::time::Duration) {
-        let mut state = self.0.lock().await;
-        let State { found, failed } = &mut *state;
-        let ages = found.iter_mut().map(|(at, _)| at).chain(failed.iter_mut().map(|(at, _)| at));
-        ages.for_each(|at| *at = at.checked_sub(by).expect("the machine has run for longer"));
+        if let Some((at, _)) = &mut self.state.lock().await.found {
+            *at = at.checked_sub(by).expect("the machine has run for longer");
+        }
     }
 }
 
@@ -89,8 +89,8 @@ impl<T> Lazy<T> {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use futures_util::future::join_all;
+    use std::sync::atomic::AtomicU32;
     use std::time::Duration;
     use tokio::sync::Notify;
 
@@ -114,21 +114,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_waited_for_a_failure_has_it_and_who_comes_later_asks_again() {
-        let world = Arc::new(World::default());
-        let waiting: Vec<_> = (0..64)
-            .map(|_| {
-                tokio::spawn({
-                    let world = world.clone();
-                    async move { world.asked(false, Duration::MAX).await }
-                })
-            })
-            .collect();
-        world.answer.notify_one();
-        for waiting in waiting {
-            waiting.await.unwrap().unwrap_err();
-        }
+        let world = World::default();
+        let waiting = join_all((0..64).map(|_| world.asked(false, Duration::MAX)));
+        // All of them wait before there is an answer.
+        let (failed, ()) = tokio::join!(waiting, async { world.answer.notify_one() });
+        assert!(failed.iter().all(Result::is_err));
         assert_eq!(world.times.load(Ordering::Relaxed), 1, "and nobody waits for an answer of their own");
-        world.lazy.grow_old(LAZY_FAILURE_GOOD_FOR).await;
         world.answer.notify_one();
         assert_eq!(world.asked(true, Duration::MAX).await.unwrap(), 2);
         assert_eq!(world.asked(false, Duration::MAX).await.unwrap(), 2, "it is known");

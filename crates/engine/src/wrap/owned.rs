@@ -26,6 +26,7 @@ use lifecycle::ids::{ETag, ObjectKey, VersionId};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The object that says whose a bucket is. It is never mirrored.
 pub const OWNER_KEY: &str = ".afterimage/owner.toml";
@@ -105,7 +106,8 @@ pub struct Ownership {
     source: Arc<dyn ObjectRead>,
     source_prefix: String,
     me: Box<dyn Introduces>,
-    claim: Claim,
+    /// A person's word counts once: what was taken over and is taken by another since is lost to that one.
+    may_take: AtomicBool,
     held: Lazy<()>,
 }
 
@@ -119,12 +121,18 @@ impl Ownership {
         me: Box<dyn Introduces>,
         claim: Claim,
     ) -> Ownership {
-        Ownership { name, bucket, source, source_prefix, me, claim, held: Lazy::new() }
+        let may_take = AtomicBool::new(claim == Claim::TakeOver);
+        Ownership { name, bucket, source, source_prefix, me, may_take, held: Lazy::new() }
     }
 
     /// Returns when the bucket is the policy's. Errors: it is another's (`NotSetUp`), or that cannot be told.
     pub async fn hold(&self) -> PortResult<()> {
-        self.held.get_fresh(OWNER_GOOD_FOR, || self.claim()).await
+        let claim = || async {
+            self.claim().await?;
+            self.may_take.store(false, Ordering::Release);
+            Ok(())
+        };
+        self.held.get_fresh(OWNER_GOOD_FOR, claim).await
     }
 
     /// A copier into the bucket.
@@ -226,7 +234,7 @@ impl Ownership {
     }
 
     async fn may_take_over(&self, me: &Owner, what: String) -> PortResult<()> {
-        if self.claim == Claim::Own {
+        if !self.may_take.load(Ordering::Acquire) {
             return Err(self.refused(&what));
         }
         if me.mode == Mode::Mirror && self.first_object(self.source.as_ref()).await?.is_none() {
@@ -283,6 +291,10 @@ impl ObjectRead for Owned<dyn ObjectWrite> {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         self.inner.get(key, version, range).await
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        self.inner.retrieve(key).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
@@ -400,14 +412,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_lost_a_bucket_notices_while_it_works() {
-        let world = World::new();
-        let first = world.policy(Mode::Copies, "a", Claim::Own);
-        first.hold().await.unwrap();
-        world.policy(Mode::Copies, "b", Claim::TakeOver).hold().await.unwrap();
-        first.held.grow_old(OWNER_GOOD_FOR / 2).await;
-        first.hold().await.unwrap();
-        first.held.grow_old(OWNER_GOOD_FOR).await;
-        refused(&first).await;
+        for claim in [Claim::Own, Claim::TakeOver] {
+            let world = World::new();
+            let first = world.policy(Mode::Copies, "a", claim);
+            first.hold().await.unwrap();
+            world.policy(Mode::Copies, "b", Claim::TakeOver).hold().await.unwrap();
+            first.held.grow_old(OWNER_GOOD_FOR / 2).await;
+            first.hold().await.unwrap();
+            first.held.grow_old(OWNER_GOOD_FOR).await;
+            refused(&first).await;
+        }
     }
 
     /// Behind a thousand objects of the program's own there may be others; and they alone are nothing that a source has.
@@ -465,7 +479,7 @@ mod tests {
         assert!(purged.len() == 2 && purged.iter().all(Result::is_err));
         let version = lifecycle::event::Version { version_id: None, etag: "e".into(), size: 1 };
         let add_metadata = std::collections::BTreeMap::new();
-        let request = CopyRequest { from: owner_key(), version, to: owner_key(), onto: Onto::Anything, add_metadata };
+        let request = CopyRequest { from: owner_key(), version, to: owner_key(), onto: Onto::Anything, add_metadata, seen: None };
         other.copier(Arc::new(Untouchable)).copy(&request).await.unwrap_err();
     }
 }

@@ -115,6 +115,7 @@ mod tests {
             to: key,
             onto: Onto::Anything,
             add_metadata: BTreeMap::new(),
+            seen: None,
         };
         let copied = Through::new(source, destination.clone()).copy(&request).await;
         (copied, destination.contents().len())

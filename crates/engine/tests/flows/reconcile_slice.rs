@@ -4,7 +4,7 @@ use crate::world::{GRACE, Source, World, keep, key, rules};
 use engine::error::ErrorKind;
 use engine::flows::reconcile::Orphans;
 use engine::flows::reconcile_slice::{Checkpoint, reconcile_slice};
-use engine::limits::{LIST_PAGE, ORPHAN_AGE, WINDOW_PAGES};
+use engine::limits::{KEYS_IN_FLIGHT, LIST_PAGE, ORPHAN_AGE, WINDOW_PAGES};
 use engine::policy::{Mode, Policy};
 use engine::ports::catalog::CatalogRead;
 use engine::ports::clock::Clock;
@@ -96,10 +96,14 @@ fn by_key(world: &World) -> BTreeMap<String, (Vec<CopyKey>, Vec<CopyKey>)> {
 async fn what_is_right_is_read_once_for_each_key_and_not_written_however_it_is_cut() {
     for (keys, readings) in [(true, 1), (false, 1), (false, 3), (true, 1_000)] {
         let world = filled().await;
+        for n in 0..6 * KEYS_IN_FLIGHT {
+            world.protect(&format!("many/{n}"), "one").await;
+        }
         world.advance(SpanMs(ORPHAN_AGE.0 + 1));
         world.recorder.clear();
         let (slices, report) = sliced(&world, keys, readings).await;
-        assert_eq!((report.counted("keys"), report.counted("differences")), (17, 0), "{report:?}");
+        let all = 17 + 6 * KEYS_IN_FLIGHT as u64;
+        assert_eq!((report.counted("keys"), report.counted("differences")), (all, 0), "{report:?}");
         assert_eq!(slices > 5, readings < 4, "{slices} slices");
         assert_eq!(world.memory.catalog.state().await.unwrap().reconciled, Some((world.memory.clock.now(), 0)));
     }

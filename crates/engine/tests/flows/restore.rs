@@ -2,7 +2,7 @@
 
 use crate::world::{Source, World, key, rules, text};
 use engine::flows::restore::{Archived, Newer, RestoreRequest, Selected, restore};
-use engine::limits::RETRIEVAL_LOOK_EVERY;
+use engine::limits::{RETRIEVAL_LOOK_EVERY, RETRIEVAL_WAIT_MAX};
 use engine::memory::bucket::{MemoryBucket, RETRIEVAL, Versioning};
 use engine::ports::clock::Clock;
 use engine::ports::objects::{Attributes, ObjectWrite, Onto};
@@ -36,7 +36,7 @@ fn all(prefix: &str) -> RestoreRequest {
 }
 
 async fn restored(world: &World, request: &RestoreRequest, target: Arc<dyn ObjectWrite>) -> Report {
-    restore(&world.policy, request, &target, "alice", &Silent, &CancellationToken::new()).await.unwrap()
+    restore(&world.policy, request, &target, "alice", &Silent, &CancellationToken::new()).await
 }
 
 async fn to_source(world: &World, request: &RestoreRequest) -> Report {
@@ -205,17 +205,72 @@ async fn archived_copies_are_asked_for_and_told_of_or_waited_for() {
     world.advance(SpanMs(RETRIEVAL.0 - 2 * RETRIEVAL_LOOK_EVERY.0));
     let clock = Arc::clone(&world.memory.clock);
     let cancel = CancellationToken::new();
-    let request = RestoreRequest { archived: Archived::Await, ..all("p/") };
+    let request = RestoreRequest { archived: Archived::Await, newer: Newer::Overwrite, ..all("p/") };
     let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
     let waiting = restore(&world.policy, &request, &source, "alice", &Silent, &cancel);
     let time = async {
         for _ in 0..2 {
             clock.until_asleep(1).await;
+            world.put("p/at hand", "written while others were awaited");
             clock.advance(RETRIEVAL_LOOK_EVERY);
         }
     };
     let (report, ()) = tokio::join!(waiting, time);
-    let report = report.unwrap();
     assert_eq!((report.counted("restored"), report.counted("skipped-same"), report.failures), (1, 1, 0), "{report:?}");
     assert_eq!(world.original("p/archived").as_deref(), Some("p/archived"));
+    assert_eq!(world.original("p/at hand").as_deref(), Some("written while others were awaited"));
+    let restored = world.journal().iter().filter(|action| **action == "restore").count();
+    assert_eq!(restored, 2, "one line for each, and none for what did not come yet");
+}
+
+#[tokio::test]
+async fn what_was_written_while_its_copy_was_on_its_way_is_left_alone() {
+    let world = World::new(Source::Versioned, rules());
+    world.protect("a", "removed").await;
+    world.delete("a");
+    world.memory.destination.archive(world.rows("a").remove(0).copy_key.object());
+    let clock = Arc::clone(&world.memory.clock);
+    let request = RestoreRequest { archived: Archived::Await, newer: Newer::Overwrite, ..one("a", Wanted::Newest) };
+    let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
+    let cancel = CancellationToken::new();
+    let waiting = restore(&world.policy, &request, &source, "alice", &Silent, &cancel);
+    let time = async {
+        clock.until_asleep(1).await;
+        clock.advance(RETRIEVAL);
+        world.put("a", "made anew");
+    };
+    let (report, ()) = tokio::join!(waiting, time);
+    assert!(report.failed[0].why.contains("while its copy was on its way"), "{report:?}");
+    assert_eq!(world.original("a").as_deref(), Some("made anew"));
+}
+
+#[tokio::test]
+async fn what_does_not_come_out_of_an_archive_is_told_by_name() {
+    let world = World::new(Source::Versioned, rules());
+    for stopped in [true, false] {
+        world.protect("a", "removed").await;
+        world.delete("a");
+        let row = world.rows("a").into_iter().find(|row| row.is_active()).unwrap();
+        world.memory.destination.archive(row.copy_key.object());
+        let clock = Arc::clone(&world.memory.clock);
+        let request = RestoreRequest { archived: Archived::Await, ..one("a", Wanted::Newest) };
+        let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
+        let cancel = CancellationToken::new();
+        let waiting = restore(&world.policy, &request, &source, "alice", &Silent, &cancel);
+        let time = async {
+            clock.until_asleep(1).await;
+            match stopped {
+                true => cancel.cancel(),
+                false => {
+                    world.memory.destination.archive(row.copy_key.object());
+                    clock.set(clock.now().plus(RETRIEVAL_WAIT_MAX));
+                    clock.advance(RETRIEVAL_LOOK_EVERY);
+                }
+            }
+        };
+        let (report, ()) = tokio::join!(waiting, time);
+        let told = (report.counted("retrieving"), report.failures, report.cancelled);
+        assert_eq!(told, (1, 1, stopped), "{report:?}");
+    
+}
 }

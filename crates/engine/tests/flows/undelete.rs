@@ -229,26 +229,37 @@ async fn since_a_time_brings_back_what_was_removed_from_then_on() {
     assert_eq!((world.original("early"), world.original("late").as_deref()), (None, Some("l")));
 }
 
+/// `false`: it had fewer effects than that, and did not die.
+async fn dies_undeleting(world: &World, k: usize) -> bool {
+    let faults = Arc::new(Faults::die_at(k, Death::Before));
+    let (policy, source) =
+        (world.policy_through(Arc::clone(&faults) as _), world.write_through("target", Arc::clone(&faults) as _));
+    let (what, cancel) = (the_key(), CancellationToken::new());
+    tokio::select! {
+        biased;
+        () = faults.death() => true,
+        _ = undelete(&policy, &what, Depth::All, &source, "alice", &Silent, &cancel) => false,
+    }
+}
+
+async fn given_again(world: &World, k: usize) {
+    let report = undeleted(world, the_key(), Depth::All).await;
+    assert_eq!(report.failures, 0, "k = {k}: {report:?}");
+    assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
+    world.handle(&world.event_of_current("a")).await;
+    reconciled(world).await;
+}
+
 /// Given again after a death at any effect, the command ends as if it had not died: the newest content is what comes back.
 #[tokio::test]
 async fn given_again_after_a_death_it_still_brings_back_the_newest() {
     for k in 1.. {
         let world = removed().await;
-        let faults = Arc::new(Faults::die_at(k, Death::Before));
-        let (policy, source) =
-            (world.policy_through(Arc::clone(&faults) as _), world.write_through("target", Arc::clone(&faults) as _));
-        let (what, cancel) = (the_key(), CancellationToken::new());
-        tokio::select! {
-            biased;
-            () = faults.death() => {}
-            _ = undelete(&policy, &what, Depth::All, &source, "alice", &Silent, &cancel) => return,
+        if !dies_undeleting(&world, k).await {
+            return;
         }
         world.advance(SpanMs(10));
-        let report = undeleted(&world, the_key(), Depth::All).await;
-        assert_eq!(report.failures, 0, "k = {k}: {report:?}");
-        assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
-        world.handle(&world.event_of_current("a")).await;
-        reconciled(&world).await;
+        given_again(&world, k).await;
         assert_eq!(world.active("a"), ["three", "three", "two", "one"], "put back, and what was there before: k = {k}");
         world.assert_laws(&format!("k = {k}"));
     }
@@ -267,23 +278,13 @@ async fn given_again_after_a_death_and_a_purge_it_still_brings_back_what_is_left
             world.advance(SpanMs(1));
         }
         world.remove("a").await;
-        let faults = Arc::new(Faults::die_at(k, Death::Before));
-        let (policy, source) =
-            (world.policy_through(Arc::clone(&faults) as _), world.write_through("target", Arc::clone(&faults) as _));
-        let (what, cancel) = (the_key(), CancellationToken::new());
-        tokio::select! {
-            biased;
-            () = faults.death() => {}
-            _ = undelete(&policy, &what, Depth::All, &source, "alice", &Silent, &cancel) => return,
+        if !dies_undeleting(&world, k).await {
+            return;
         }
         world.advance(SpanMs(GRACE.0 / 2));
         clean(&world.policy, &CancellationToken::new()).await.unwrap();
         assert!(world.disowned("a").iter().all(|(content, _)| content != "one"), "its grace is over: k = {k}");
-        let report = undeleted(&world, the_key(), Depth::All).await;
-        assert_eq!(report.failures, 0, "k = {k}: {report:?}");
-        assert_eq!(world.original("a").as_deref(), Some("three"), "k = {k}");
-        world.handle(&world.event_of_current("a")).await;
-        reconciled(&world).await;
+        given_again(&world, k).await;
         let active = world.active("a");
         assert_eq!(active[..3], ["three", "three", "two"], "put back, and what was there before: k = {k}");
         world.assert_laws(&format!("k = {k}"));

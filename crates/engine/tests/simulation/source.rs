@@ -193,6 +193,10 @@ impl ObjectRead for Source {
         self.bucket.get(key, version, range).await
     }
 
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        self.bucket.retrieve(key).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
         self.bucket.list(prefix, after, limit).await
     }

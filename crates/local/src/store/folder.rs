@@ -142,6 +142,10 @@ impl ObjectRead for FolderTarget {
         Ok(body.map(|body| Object { head: row.info().head(), attributes: row.stored.attributes.clone(), body }))
     }
 
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        Err(PortError::new("retrieve file", key, ErrorKind::Unsupported)) // there are no tiers here
+    }
+
     async fn list(&self, prefix: &str, _after: Option<&ObjectKey>, _limit: usize) -> PortResult<Page<Listed>> {
         // A folder has no key order; nothing that restores asks for one.
         Err(PortError::new("list folder", prefix, ErrorKind::Unsupported))

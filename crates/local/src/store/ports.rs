@@ -5,7 +5,7 @@ use super::copy::CopyEnd;
 use super::error::StoreError;
 use super::types::{CopyAttributes, CopySpec, ListEntry, ListFrom, ListRequest, PutRequest, ReadRange};
 use async_trait::async_trait;
-use engine::error::PortResult;
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
     ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
@@ -45,13 +45,18 @@ impl ObjectRead for Reader {
         Ok(found.map(|found| Object { head: found.info.head(), attributes: found.info.attributes, body: found.body }))
     }
 
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        Err(PortError::new("retrieve object", key, ErrorKind::Unsupported)) // there are no tiers here
+    }
+
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
         let from = after.map_or(ListFrom::Start, |after| ListFrom::After(after.to_string()));
         let request = ListRequest { prefix: prefix.to_owned(), delimiter: None, from, limit };
         let page = self.0.list_page(&request).await.map_err(|error| error.into_port("list objects", prefix))?;
         let listed = page.entries.into_iter().filter_map(|entry| match entry {
             ListEntry::Object(info) => {
-                Some(Listed { key: info.key, version: info.version, last_modified: info.last_modified })
+                let (version, last_modified) = (info.version, info.last_modified);
+                Some(Listed { key: info.key, version, last_modified, storage_class: None })
             }
             ListEntry::Prefix(_) => None,
         });
@@ -74,6 +79,10 @@ impl ObjectRead for Writer {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         Reader(self.0.clone()).get(key, version, range).await
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        Reader(self.0.clone()).retrieve(key).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -135,6 +135,7 @@ impl Server {
             to: ObjectKey::new("kept").unwrap(),
             onto: Onto::Anything,
             add_metadata: BTreeMap::new(),
+            seen: None,
         };
         copier.copy(&request).await.unwrap();
     }
