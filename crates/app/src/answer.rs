@@ -1,6 +1,7 @@
 //! What commands answer: the shapes that cross the control socket, that `--json` prints, and that `output` renders for
 //! people. Times are Unix milliseconds (`_ms`), sizes are bytes.
 
+use engine::policy::Policy;
 use engine::report::{Item, Report};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -366,6 +367,17 @@ pub(crate) struct Credentials {
 }
 
 impl ReportView {
+    /// Of a policy whose turn had not come when the command was stopped.
+    pub(crate) fn not_begun(operation: &str, policy: &Policy) -> ReportView {
+        ReportView {
+            operation: operation.to_owned(),
+            policy: Some(policy.name.to_string()),
+            notes: vec![format!("{} was not begun", policy.name)],
+            cancelled: true,
+            ..ReportView::default()
+        }
+    }
+
     /// A flow's report, of one policy.
     pub(crate) fn of(policy: Option<&str>, report: Report) -> ReportView {
         let items =

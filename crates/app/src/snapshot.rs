@@ -2,7 +2,7 @@
 //!
 //! They stand in the destination folder's own part, `.afterimage/catalog-a.sqlite` and `-b`, written in turn and each
 //! replaced in one step, so that one of the two is always whole, whatever is killed. Of the journal, segments that have
-//! grown are copied again; a copy cut short by a crash is longer at the next hour.
+//! grown are copied again; one that a crash cut short is shorter than here, and so copied again an hour later.
 
 use crate::exit::Failure;
 use crate::home::Kept;

@@ -183,7 +183,9 @@ async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked)
         };
         let name = config.destination.to_string();
         let (reader, prefix) = (source.reader(store, &retries), config.source.prefix.clone());
-        reader.map(|reader| Arc::new(Ownership::new(name, retries.write(bucket.writer()), reader, prefix, Box::new(me), claim)))
+        reader.map(|reader| {
+            Arc::new(Ownership::new(name, retries.write(bucket.writer()), reader, prefix, Box::new(me), claim))
+        })
     });
     let ownership = ownership.transpose()?;
     let (mut copier, mut recopier, mut purger) = (

@@ -43,9 +43,13 @@ pub(crate) async fn clean_and_compare(warm: &Warm, payload: &Value, limit: TimeL
     let reports = || runs.iter().flat_map(|run| [&run.cleaned, &run.compared]).flatten();
     let counted = |what: &str| reports().flatten().map(|report| report.counted(what)).sum::<u64>();
     let failures = reports().map(|result| result.as_ref().map_or(1, |report| report.failures));
+    // What all slices of a comparison together have left is known at its end.
+    let ended = |run: &&Run<'_>| matches!(&run.compared, Some(Ok(report)) if !report.cancelled);
+    let gaps = runs.iter().filter(ended).filter_map(|run| run.comparison.as_ref()).map(|one| one.checkpoint.gap);
     warm.tell_metrics(&[
         ("failures", failures.sum()),
-        ("gap", counted("gap")),
+        ("gap", gaps.sum()),
+        ("dropped", runs.iter().filter(|run| run.was_dropped()).count() as u64),
         ("held_policies", counted("held-policies")),
     ]);
     answer(&runs)
@@ -87,6 +91,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(warm: &'a Warm, wired: &'a Wired) -> Run<'a> {
         Run { warm, wired, cleaned: None, comparison: None, compared: None, saved: true }
+    }
+
+    /// The time was over before it could say anything.
+    fn was_dropped(&self) -> bool {
+        self.cleaned.is_none() || self.comparison.is_some() && self.compared.is_none()
     }
 
     async fn work(&mut self, asked: bool, limit: TimeLimit, cancel: &CancellationToken) {
@@ -193,8 +202,7 @@ fn answer(runs: &[Run<'_>]) -> Result<Value, Failure> {
                 None => {}
             }
         }
-        // Dropped before it could say anything.
-        complete &= run.cleaned.is_some() && (run.comparison.is_none() || run.compared.is_some());
+        complete &= !run.was_dropped();
         if let Some(comparison) = &run.comparison {
             let after = comparison.checkpoint.after.as_ref().map(ToString::to_string);
             said.insert("comparison".to_owned(), json!({ "slices": comparison.slices, "after": after }));

@@ -1,5 +1,5 @@
-//! `backfill`: the objects that were there before a policy get their copies. The daemon does the same by itself before the
-//! first comparison of a policy.
+//! `backfill`: the objects that were there before a policy get their copies. The daemon's first comparison of a policy does the
+//! same, key by key.
 
 use crate::answer::{Answer, Done, ReportView};
 use crate::exit::Failure;
@@ -17,6 +17,10 @@ pub(crate) async fn backfill(
 ) -> Result<Answer, Failure> {
     let mut done = Done::default();
     for policy in instance.selected(policy)? {
+        if cancel.is_cancelled() {
+            done.reports.push(ReportView::not_begun("backfill", &policy));
+            continue;
+        }
         let report = engine::flows::backfill::backfill(&policy, prefix, feed, cancel).await;
         done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
     }

@@ -30,14 +30,7 @@ pub(crate) async fn reconcile(
     let mut done = Done::default();
     for policy in instance.selected(policy)? {
         if cancel.is_cancelled() {
-            let note = format!("{} was not begun", policy.name);
-            done.reports.push(ReportView {
-                operation: "reconcile".to_owned(),
-                policy: Some(policy.name.to_string()),
-                notes: vec![note],
-                cancelled: true,
-                ..ReportView::default()
-            });
+            done.reports.push(ReportView::not_begun("reconcile", &policy));
             continue;
         }
         let notes = compare_files(instance, &policy).await?;

@@ -43,6 +43,38 @@ fn a_mirror_equals_its_source_whatever_the_keys_are_called() {
     assert_eq!(folder.json(&["reconcile"])["reports"][0]["counts"]["gap"], 0);
 }
 
+/// More keys than a page of a listing has, in buckets that read with few hands: by the command, without a daemon, and by the
+/// first comparison of the daemon.
+#[test]
+fn a_bucket_that_was_in_use_gets_its_copies() {
+    const EACH: usize = 1_050;
+    let folder = Folder::new();
+    fs::write(folder.root().join("one.toml"), "default_policy = \"off\"\n").unwrap();
+    let serving = folder.serve_with(CONFIG);
+    assert_eq!(serving.s3.make_bucket("source").unwrap().0, 200);
+    std::thread::scope(|scope| {
+        for part in ["a", "b"] {
+            let s3 = &serving.s3;
+            scope.spawn(move || {
+                (0..EACH).for_each(|n| assert_eq!(s3.put("source", &format!("{part}/{n}"), b"before").unwrap().0, 200));
+            });
+        }
+    });
+    assert_eq!(serving.stop(), 0);
+    configure(&folder, "destination = \"local://copies\"");
+    let filled = &folder.json(&[CONFIG, &["backfill", "--prefix", "a/"]].concat())["reports"][0];
+    assert_eq!((&filled["counts"]["copied"], &filled["failures"]), (&json!(EACH), &json!(0)), "{filled:#}");
+    let _serving = folder.serve_with(CONFIG);
+    folder.settle();
+    let compared = &folder.json(&["reconcile"])["reports"][0]["counts"];
+    assert_eq!(
+        (&compared["keys"], &compared["gap"], &compared["adopted"]),
+        (&json!(2 * EACH), &json!(0), &json!(null))
+    );
+    assert_eq!(folder.json(&["backfill"])["reports"][0]["counts"]["there"], 2 * EACH);
+    assert_eq!(folder.json(&["status"])["policies"][0]["active"], 2 * EACH);
+}
+
 #[test]
 fn copies_on_another_disk_are_plain_files_with_a_snapshot_of_their_catalog() {
     let folder = Folder::new();

@@ -6,7 +6,7 @@
 //! whole, or not at all; a crash leaves some of a batch (V3).
 
 use super::DynamoDbCatalog;
-use super::item::{Item, row_item};
+use super::item::row_item;
 use super::statements::{Ended, NoStatements, Statement};
 use crate::limits::{BATCH_STATEMENTS_MAX, INSERT_CALLS_IN_FLIGHT};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inserted {
     Done,
-    /// It is to be put by a call of its own: it is there already, or came alone.
+    /// It is there already, or the service takes no statements: a call of its own is to see to it.
     Alone,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Inserts {
 
 struct Waiting {
     id: (ObjectKey, CopyKey),
-    item: Item,
+    row: CopyRow,
     done: oneshot::Sender<PortResult<Inserted>>,
 }
 
@@ -70,10 +70,8 @@ impl DynamoDbCatalog {
         if !self.takes_statements.load(Ordering::Relaxed) {
             return Ok(Inserted::Alone);
         }
-        let id = (original.clone(), row.copy_key.clone());
-        let item = row_item(&self.layout, original, row, &self.rev());
         let (done, mut answer) = oneshot::channel();
-        let waiting = Waiting { id, item, done };
+        let waiting = Waiting { id: (original.clone(), row.copy_key.clone()), row: row.clone(), done };
         self.inserts.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
         loop {
             tokio::select! {
@@ -90,12 +88,14 @@ impl DynamoDbCatalog {
     async fn insert_batch(&self, batch: Vec<Waiting>) {
         let call = match batch.as_slice() {
             [] => return,
-            [_] => return tell(batch, |_| Ok(Inserted::Alone)),
-            [first, ..] => {
-                self.call("put catalog rows", RIGHT, format!("{} / {} and others", first.id.0, first.id.1))
+            [Waiting { id: (original, _), row, .. }] => {
+                let put = self.put_alone(original, row).await;
+                return tell(batch, |_| put.clone().map(|()| Inserted::Done));
             }
+            [first, ..] => self.call("put catalog rows", RIGHT, format!("{} / {} and others", first.id.0, first.id.1)),
         };
-        let statements: Vec<Statement> = batch.iter().map(|waiting| self.insertion(&waiting.item)).collect();
+        let statements: Vec<Statement> =
+            batch.iter().map(|Waiting { id, row, .. }| self.insertion(&id.0, row)).collect();
         match self.run_statements(&call, &statements).await {
             Err(NoStatements) => {
                 self.takes_statements.store(false, Ordering::Relaxed);
@@ -115,7 +115,8 @@ impl DynamoDbCatalog {
         }
     }
 
-    fn insertion(&self, item: &Item) -> Statement {
+    fn insertion(&self, original: &ObjectKey, row: &CopyRow) -> Statement {
+        let item = row_item(&self.layout, original, row, &self.rev());
         let mut names: Vec<&String> = item.keys().collect();
         names.sort();
         let fields: Vec<String> = names.iter().map(|name| format!("'{name}': ?")).collect();

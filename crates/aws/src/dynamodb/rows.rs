@@ -36,10 +36,7 @@ impl DynamoDbCatalog {
             if self.insert_row(original, row).await? == Inserted::Done {
                 return Ok(());
             }
-            return match self.fill_in(&call, original, row, false).await? {
-                Put::Done => Ok(()),
-                Put::Refused(there) => Err(self.not_ours(&call, original, there)),
-            };
+            return self.put_alone(original, row).await;
         }
         for _ in 0..UPSERT_ROUNDS {
             let mut only_new = Expression::default();
@@ -57,6 +54,15 @@ impl DynamoDbCatalog {
             }
         }
         Err(call.failed(ErrorKind::Unavailable))
+    }
+
+    /// Makes an active row, or fills it in, by one call.
+    pub(super) async fn put_alone(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
+        let call = self.call("put catalog row", "dynamodb:UpdateItem", format!("{original} / {}", row.copy_key));
+        match self.fill_in(&call, original, row, false).await? {
+            Put::Done => Ok(()),
+            Put::Refused(there) => Err(self.not_ours(&call, original, there)),
+        }
     }
 
     /// Puts or replaces the row of a mirrored object.

@@ -10,7 +10,9 @@
 //! not completed: nothing of it is visible, and the bucket's lifecycle rule for incomplete uploads removes it. Laws: I1, I11.
 
 use super::S3Bucket;
-use super::attributes::{STANDARD, Told, checksum, etag, expires, lies_in_archive, metadata, quoted, unix_ms, version_id};
+use super::attributes::{
+    STANDARD, Told, checksum, etag, expires, lies_in_archive, metadata, quoted, unix_ms, version_id,
+};
 use crate::error_map::{Call, is_absent, status};
 use crate::limits::COPY_WAIT;
 use async_trait::async_trait;
@@ -22,8 +24,8 @@ use engine::error::{ErrorKind, PortResult};
 use engine::ports::objects::{Attributes, Copied, CopyRequest, Head, ObjectCopy, Onto};
 use lifecycle::event::Version;
 use lifecycle::ids::{ObjectKey, VersionId};
-use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeMap;
 
 /// What a path of a URL may hold as it is.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');

@@ -7,6 +7,7 @@ use engine::error::ErrorKind;
 use engine::ports::catalog::{
     Catalog, CatalogRead, Changed, IndexQuery, Indexed, RowChange, RowId, RowSet, StateChange,
 };
+use futures_util::future::join_all;
 use lifecycle::ids::{CopyKey, Rev};
 use lifecycle::row::Reason;
 use lifecycle::time::UnixMs;
@@ -57,6 +58,32 @@ async fn a_thousand_rows_take_few_calls_and_none_scans() {
     assert_eq!(made, calls(&[("BatchExecuteStatement", 40)]));
     assert!(gone.iter().all(|outcome| matches!(outcome, Ok(Changed::Applied(_)))));
     assert!(catalog.rows(&ids).await.unwrap().into_iter().all(|row| row.is_none()));
+    engine.stop().await;
+}
+
+/// Who comes while calls are under way shares the next one; what is there already is filled in, and never revived.
+#[tokio::test]
+async fn rows_that_come_at_once_share_calls() {
+    let engine = Engine::start().await;
+    let catalog = engine.catalog().await;
+    catalog.upsert(&key("k0"), &row("c0")).await.unwrap();
+    let there = catalog.rows(&[id("k0", "c0")]).await.unwrap().remove(0).unwrap();
+    catalog.change(&[disown(id("k0", "c0"), there.rev)]).await.remove(0).unwrap();
+
+    let ids: Vec<RowId> = (0..200).map(|n| id(&format!("k{n}"), &format!("c{n}"))).collect();
+    let rows: Vec<_> = ids.iter().map(|id| row(id.copy_key.as_str())).collect();
+    let (keys, twice) = (ids.iter().map(|id| &id.original), &rows[100..110]);
+    let puts = keys.clone().zip(&rows).chain(keys.skip(100).zip(twice)).map(|(key, row)| catalog.upsert(key, row));
+    let (put, made) = counted(&engine, join_all(puts)).await;
+    put.into_iter().for_each(|put| put.unwrap());
+    let (batches, alone) = (made.iter().find(|(name, _)| name == "BatchExecuteStatement").unwrap().1, made.last());
+    // Those that came first came alone; so did what was put twice, and what was there.
+    assert!((8..=12).contains(&batches) && alone.is_some_and(|(_, many)| *many <= 4 + 11), "{made:?}");
+    let found: Vec<_> = catalog.rows(&ids).await.unwrap().into_iter().map(|row| row.unwrap()).collect();
+    assert!(!found[0].is_active() && found[1..].iter().all(|row| row.is_active()));
+    for (found, row) in found.into_iter().zip(rows).skip(1) {
+        assert_eq!(found, lifecycle::row::CopyRow { rev: found.rev.clone(), ..row });
+    }
     engine.stop().await;
 }
 

@@ -82,7 +82,14 @@ async fn text_of(bucket: &(impl ObjectRead + ?Sized), text: &str) -> Option<Byte
 }
 
 fn request(from: &str, head: &Head, to: &str, onto: Onto) -> CopyRequest {
-    CopyRequest { from: key(from), version: head.version.clone(), to: key(to), onto, add_metadata: BTreeMap::new(), seen: None }
+    CopyRequest {
+        from: key(from),
+        version: head.version.clone(),
+        to: key(to),
+        onto,
+        add_metadata: BTreeMap::new(),
+        seen: None,
+    }
 }
 
 async fn copy(buckets: &Buckets, request: &CopyRequest) -> Head {

@@ -193,7 +193,9 @@ impl Window {
         if tries >= SLICES_OF_ONE_KEY {
             let mut report = Report::of("reconcile");
             report.count("gap", 1);
-            let why = format!("it took longer than {tries} slices, and was passed over: `afterimage serve` has no such limit");
+            let why = format!(
+                "it took longer than {tries} slices, and was passed over: `afterimage serve` has no such limit"
+            );
             report.fail(place, why);
             return report;
         }

@@ -314,7 +314,10 @@ impl One<'_> {
         let since = self.waited_since.is_some_and(|began| there.last_modified >= began);
         if since || there.last_modified >= row.created_at && self.request.newer == Newer::Keep {
             let why = match since {
-                true => format!("it was written while its copy was on its way ({}): look, then try again", there.last_modified),
+                true => format!(
+                    "it was written while its copy was on its way ({}): look, then try again",
+                    there.last_modified
+                ),
                 false => format!("the object there is newer ({}): --overwrite replaces it", there.last_modified),
             };
             match self.request.keys {

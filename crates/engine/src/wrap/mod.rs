@@ -1,5 +1,6 @@
-//! Wrappers around ports. [`retry`] is part of every wired policy, [`owned`] of every one (with [`lazy`], as are handles of services) whose destination others reach too,
-//! [`through`] copies between stores that cannot copy to each other; [`tap`], [`recorder`] and [`faults`] are for tests.
+//! Wrappers around ports. [`retry`] is part of every wired policy, [`owned`] of every one whose destination others reach
+//! too. Handles of services are asked for when they are needed ([`lazy`]). [`through`] copies between stores that cannot
+//! copy to each other; [`tap`], [`recorder`] and [`faults`] are for tests.
 
 #[cfg(feature = "testing")]
 pub mod faults;

@@ -479,7 +479,8 @@ mod tests {
         assert!(purged.len() == 2 && purged.iter().all(Result::is_err));
         let version = lifecycle::event::Version { version_id: None, etag: "e".into(), size: 1 };
         let add_metadata = std::collections::BTreeMap::new();
-        let request = CopyRequest { from: owner_key(), version, to: owner_key(), onto: Onto::Anything, add_metadata, seen: None };
+        let request =
+            CopyRequest { from: owner_key(), version, to: owner_key(), onto: Onto::Anything, add_metadata, seen: None };
         other.copier(Arc::new(Untouchable)).copy(&request).await.unwrap_err();
     }
 }

@@ -271,6 +271,5 @@ async fn what_does_not_come_out_of_an_archive_is_told_by_name() {
         let (report, ()) = tokio::join!(waiting, time);
         let told = (report.counted("retrieving"), report.failures, report.cancelled);
         assert_eq!(told, (1, 1, stopped), "{report:?}");
-    
-}
+    }
 }

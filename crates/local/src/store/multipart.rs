@@ -217,7 +217,7 @@ impl Bucket {
         let old = self.meets(&key, &onto).await?;
 
         let place = self.place(&key, old.as_ref());
-        stored.parts = u32::try_from(parts.len()).ok();
+        stored.parts = Some(u32::try_from(parts.len()).expect("at most 10,000 parts"));
         stored.sums = expected.checksums;
         let row = Row {
             key: key.clone(),
