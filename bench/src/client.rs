@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use local::credentials::Credentials;
-use rusty_s3::actions::{GetObject, PutObject, S3Action};
+use rusty_s3::actions::{CreateBucket, DeleteObject, GetObject, PutObject, S3Action};
 use rusty_s3::{Bucket, Credentials as SigningKeys, UrlStyle};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +18,23 @@ use std::time::Duration;
 
 /// How long a signature is good for.
 const SIGNED_FOR: Duration = Duration::from_secs(3_600);
+
+/// An access key with its secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) access: String,
+    pub(crate) secret: String,
+}
+
+impl Keys {
+    /// Those of the program.
+    pub(crate) fn of(credentials: &Credentials) -> Keys {
+        Keys { access: credentials.access_key().to_owned(), secret: credentials.secret_key().to_owned() }
+    }
+}
+
+/// On the source's tag.
+const IF_MATCH: &str = "x-amz-copy-source-if-match";
 
 /// Puts objects into one bucket, and reads them.
 #[derive(Clone)]
@@ -29,10 +46,38 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, bucket: &str, credentials: &Credentials) -> Result<Client> {
+        Client::of(address, bucket, &Keys::of(credentials))
+    }
+
+    /// With the keys of any server.
+    pub(crate) fn of(address: SocketAddr, bucket: &str, keys: &Keys) -> Result<Client> {
         let endpoint = format!("http://{address}").parse()?;
         let bucket = Bucket::new(endpoint, UrlStyle::Path, bucket.to_owned(), "us-east-1")?;
-        let keys = SigningKeys::new(credentials.access_key(), credentials.secret_key());
+        let keys = SigningKeys::new(&keys.access, &keys.secret);
         Ok(Client { http: HttpClient::builder(TokioExecutor::new()).build_http(), bucket, keys })
+    }
+
+    /// Makes the bucket.
+    pub(crate) async fn make_bucket(&self) -> Result<()> {
+        let signed = CreateBucket::new(&self.bucket, &self.keys).sign(SIGNED_FOR).to_string();
+        self.send(http::Request::put(signed).body(Full::default().boxed())?).await.map(drop)
+    }
+
+    /// Deletes an object.
+    pub(crate) async fn delete(&self, key: &str) -> Result<()> {
+        self.send(http::Request::delete(self.signed_delete(key)).body(Full::default().boxed())?).await.map(drop)
+    }
+
+    pub(crate) fn signed_delete(&self, key: &str) -> String {
+        DeleteObject::new(&self.bucket, Some(&self.keys), key).sign(SIGNED_FOR).to_string()
+    }
+
+    /// A copy inside the server, from a path (`bucket/key`, which needs no encoding), if its tag is still that one.
+    pub(crate) fn copy(&self, key: &str, from: &str, etag: &str) -> Result<http::request::Builder> {
+        let mut copy = PutObject::new(&self.bucket, Some(&self.keys), key);
+        let headers = [("x-amz-copy-source", from.to_owned()), (IF_MATCH, format!("\"{etag}\""))];
+        headers.iter().for_each(|(name, value)| copy.headers_mut().insert(*name, value.clone()));
+        Ok(with(http::Request::put(copy.sign(SIGNED_FOR).to_string()), &headers))
     }
 
     /// Signs beforehand, so that signing is not measured.
@@ -54,11 +99,17 @@ impl Client {
     }
 
     async fn send_put(&self, request: http::Request<BoxBody<Bytes, Infallible>>) -> Result<()> {
+        self.send(request).await.map(drop)
+    }
+
+    /// Sends; the answer's body. An answer other than 2xx is an error.
+    pub(crate) async fn send(&self, request: http::Request<BoxBody<Bytes, Infallible>>) -> Result<Bytes> {
+        let method = request.method().clone();
         let response = self.http.request(request).await?;
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();
-        ensure!(status.is_success(), "PUT answered {status}: {}", String::from_utf8_lossy(&answer));
-        Ok(())
+        ensure!(status.is_success(), "{method} answered {status}: {}", String::from_utf8_lossy(&answer));
+        Ok(answer)
     }
 
     /// Reads an object and throws its bytes away; how many there were.
@@ -72,4 +123,9 @@ impl Client {
         }
         Ok(bytes)
     }
+}
+
+/// A request with these headers, which its signature covers.
+fn with(request: http::request::Builder, headers: &[(&'static str, String)]) -> http::request::Builder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, value))
 }
