@@ -1,7 +1,9 @@
 //! A plain S3 client for load: presigned requests over kept connections.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use engine::clock::SystemClock;
+use engine::ports::clock::Clock;
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -10,8 +12,9 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use local::credentials::Credentials;
-use rusty_s3::actions::{CreateBucket, DeleteObject, GetObject, PutObject, S3Action};
-use rusty_s3::{Bucket, Credentials as SigningKeys, UrlStyle};
+use rusty_s3::actions::{CreateBucket, DeleteObject, GetObject, PutObject, S3Action, UploadPart};
+use rusty_s3::signing::sign;
+use rusty_s3::{Bucket, Credentials as SigningKeys, Method, UrlStyle};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,6 +83,54 @@ impl Client {
         Ok(with(http::Request::put(copy.sign(SIGNED_FOR).to_string()), &headers))
     }
 
+    /// Begins an upload in parts; its id.
+    pub(crate) async fn begin_upload(&self, key: &str) -> Result<String> {
+        let request = http::Request::post(self.signed_post(key, &[("uploads", "")]));
+        let answer = self.send(request.body(Full::default().boxed())?).await?;
+        text_of(&answer, "UploadId")
+    }
+
+    fn signed_post(&self, key: &str, query: &[(&str, &str)]) -> String {
+        let (now, url) = (SystemClock.now().timestamp(), self.bucket.object_url(key));
+        let (access, secret, region) = (self.keys.key(), self.keys.secret(), self.bucket.region());
+        let query = query.iter().copied();
+        let seconds = SIGNED_FOR.as_secs();
+        sign(&now, Method::Post, url, access, secret, None, region, seconds, query, std::iter::empty()).to_string()
+    }
+
+    /// Copies bytes inside the server as a part of an upload; the part's tag.
+    pub(crate) async fn copy_part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: usize,
+        from: &str,
+        first: u64,
+        last: u64,
+    ) -> Result<String> {
+        let mut part = UploadPart::new(&self.bucket, Some(&self.keys), key, u16::try_from(number)?, upload);
+        let headers =
+            [("x-amz-copy-source", from.to_owned()), ("x-amz-copy-source-range", format!("bytes={first}-{last}"))];
+        headers.iter().for_each(|(name, value)| part.headers_mut().insert(*name, value.clone()));
+        let request = with(http::Request::put(part.sign(SIGNED_FOR).to_string()), &headers);
+        let answer = self.send(request.body(Full::default().boxed())?).await?;
+        Ok(text_of(&answer, "ETag")?.replace("&quot;", "\""))
+    }
+
+    /// Joins the parts.
+    pub(crate) async fn complete_upload(&self, key: &str, upload: &str, tags: &[String]) -> Result<()> {
+        let part =
+            |(n, tag): (usize, &String)| format!("<Part><PartNumber>{}</PartNumber><ETag>{tag}</ETag></Part>", n + 1);
+        let parts: String = tags.iter().enumerate().map(part).collect();
+        let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        let request = http::Request::post(self.signed_post(key, &[("uploadId", upload)]));
+        let answer = self.send(request.body(Full::from(body).boxed())?).await?;
+        // An answer that takes long may begin with 200 and end with an error.
+        let answer = String::from_utf8_lossy(&answer);
+        ensure!(!answer.contains("<Error>"), "the upload was not completed: {answer}");
+        Ok(())
+    }
+
     /// Signs beforehand, so that signing is not measured.
     pub(crate) fn signed_put(&self, key: &str) -> String {
         PutObject::new(&self.bucket, Some(&self.keys), key).sign(SIGNED_FOR).to_string()
@@ -123,6 +174,13 @@ impl Client {
         }
         Ok(bytes)
     }
+}
+
+/// The text of an XML answer's first element of that name.
+fn text_of(answer: &[u8], name: &str) -> Result<String> {
+    let answer = String::from_utf8_lossy(answer);
+    let text = answer.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
+    Ok(text.with_context(|| format!("no {name} in {answer}"))?.0.to_owned())
 }
 
 /// A request with these headers, which its signature covers.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Milliseconds between two events.
@@ -51,6 +51,29 @@ pub(crate) struct Created {
 }
 
 impl Job {
+    /// Work on an S3 server alone.
+    pub(crate) fn alone(s3: &str, folder: &Path, items: usize) -> Job {
+        Job {
+            s3: s3.to_owned(),
+            dynamodb: String::new(),
+            access: String::new(),
+            secret: String::new(),
+            source: "bucket".to_owned(),
+            destination: String::new(),
+            table: String::new(),
+            folder: folder.to_owned(),
+            items,
+            keys: 0,
+            keep: 0,
+            etag: String::new(),
+            size: 0,
+            from_ms: 0,
+            worker: 0,
+            workers: 1,
+            part: 0,
+        }
+    }
+
     pub(crate) fn event(&self, n: usize) -> Created {
         let time_ms = self.from_ms + n as i64 * EVENT_EVERY_MS;
         Created { key: source_key(n % self.keys), sequencer: format!("{:016x}", n + 1), time_ms }
@@ -64,7 +87,7 @@ impl Job {
     }
 
     /// The Python handler, as so many processes.
-    pub(crate) fn handlers(&self, python: &std::path::Path, work: &str, workers: usize) -> Result<Vec<Command>> {
+    pub(crate) fn handlers(&self, python: &Path, work: &str, workers: usize) -> Result<Vec<Command>> {
         let handler = |worker| {
             let mut command = Command::new(python);
             command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/handler.py")).arg(work);

@@ -72,6 +72,10 @@ impl Servers {
         }
     }
 
+    pub(crate) fn dynamodb_address(&self) -> Result<SocketAddr> {
+        Ok(self.dynamodb.said.parse()?)
+    }
+
     /// What the S3 server is, in a table's words.
     pub(crate) fn name(&self) -> &'static str {
         match self.store {
@@ -101,35 +105,30 @@ impl Servers {
         let folder = self.folder.join(destination);
         fs::create_dir_all(&folder)?;
         Ok(Job {
-            s3: format!("http://{}", self.s3_address()),
             dynamodb: format!("http://{}", self.dynamodb.said),
             access: self.keys.access.clone(),
             secret: self.keys.secret.clone(),
             source: source.to_owned(),
             destination: destination.to_owned(),
             table: table.to_owned(),
-            folder,
-            items: 0,
-            keys: 0,
-            keep: 0,
-            etag: String::new(),
-            size: 0,
-            from_ms: 0,
-            worker: 0,
-            workers: 1,
-            part: 0,
+            ..Job::alone(&format!("http://{}", self.s3_address()), &folder, 0)
         })
     }
 
     /// Gives a client its credentials.
-    pub(crate) fn known_to(&self, mut command: Command) -> Command {
-        command.env("AWS_ACCESS_KEY_ID", &self.keys.access).env("AWS_SECRET_ACCESS_KEY", &self.keys.secret);
-        command.env("AWS_REGION", REGION).env("AWS_DEFAULT_REGION", REGION);
-        // Nothing outside of this machine is asked, and nobody's own settings change what is measured.
-        command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
-        command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").env_remove("AWS_PROFILE");
-        command
+    pub(crate) fn known_to(&self, command: Command) -> Command {
+        with_keys(command, &self.keys)
     }
+}
+
+/// Gives a client keys, and nothing else: nobody outside of this machine is asked, and nobody's own settings change what is
+/// measured.
+pub(crate) fn with_keys(mut command: Command, keys: &Keys) -> Command {
+    command.env("AWS_ACCESS_KEY_ID", &keys.access).env("AWS_SECRET_ACCESS_KEY", &keys.secret);
+    command.env("AWS_REGION", REGION).env("AWS_DEFAULT_REGION", REGION);
+    command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
+    command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").env_remove("AWS_PROFILE");
+    command
 }
 
 /// The region of both servers.
