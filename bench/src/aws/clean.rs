@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 const IN_FLIGHT: usize = 32;
 const SOURCE: &str = "documents";
-const KEYS_AT_ONCE: usize = 300;
+/// Keys that are removed at one moment; a millisecond later the next ones are.
+const KEYS_AT_ONCE: usize = 30;
 const HANDLER: &str = "boto3 handler";
 const OURS: &str = "Afterimage";
 
@@ -88,7 +89,8 @@ pub(crate) async fn disowned(job: &Job) -> Result<()> {
         .try_collect::<Vec<()>>()
         .await?;
     let keys = job.items.div_ceil(rows);
-    for first in (0..keys).step_by(KEYS_AT_ONCE) {
+    for (moment, first) in (0..keys).step_by(KEYS_AT_ONCE).enumerate() {
+        let at = UnixMs(job.from_ms + moment as i64);
         scale::disown(&wired.policy, first..(first + KEYS_AT_ONCE).min(keys), at).await?;
     }
     answer(&json!({ "done": job.items }))
