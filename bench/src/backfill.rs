@@ -5,6 +5,7 @@
 
 use crate::client::Client;
 use crate::latency::now;
+use crate::process::cpu_seconds;
 use crate::serving::Serving;
 use crate::stats::{Table, median, median_ratio, n2};
 use anyhow::{Context, Result, ensure};
@@ -19,8 +20,6 @@ use std::process::{Command, Stdio};
 const BODY: usize = 4096;
 const IN_FLIGHT: usize = 32;
 const FROM: &str = "from";
-/// Ticks of the kernel's clock for CPU time (`getconf CLK_TCK`): the same on every Linux that Rust supports.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What one client took.
 #[derive(Clone, Copy)]
@@ -151,13 +150,8 @@ fn took(mut command: Command, objects: usize) -> Result<Took> {
     let pid = Pid::from_child(&child);
     waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let seconds = started.elapsed().as_secs_f64();
-    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    let cpu_seconds = cpu_seconds(child.id())?;
     let status = child.wait()?;
     ensure!(status.success(), "{command:?} ended with {status}");
-    // Behind the name, which stands in brackets: user and system time are the 12th and 13th, those of children that it
-    // waited for (a client may be a script around the program) the 14th and 15th.
-    let fields: Vec<&str> = stat.rsplit(") ").next().context("a name in brackets")?.split_whitespace().collect();
-    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).context("a number of ticks");
-    let cpu_seconds = (ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?) / TICKS_PER_SECOND;
     Ok(Took { per_second: objects as f64 / seconds, cpu_us: cpu_seconds * 1e6 / objects as f64 })
 }

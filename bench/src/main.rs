@@ -3,6 +3,7 @@
 //! Machines are noisy: what is compared runs in the same process, in interleaved pairs, and ratios are medians over pairs.
 //! Both sides of a pair have the same durability. The figures of a run stand in `docs/benchmarks.md`.
 
+mod aws;
 mod backfill;
 mod bare;
 mod client;
@@ -10,6 +11,7 @@ mod drain;
 mod latency;
 mod load;
 mod memory;
+mod process;
 mod rig;
 mod scale;
 mod serving;
@@ -92,11 +94,18 @@ enum Which {
         #[arg(long, default_value_t = 5)]
         gib: usize,
     },
+    #[command(flatten)]
+    Aws(aws::Which),
+    #[command(flatten)]
+    Helper(aws::Helper),
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if let Which::Helper(helper) = args.which {
+        return helper.run().await;
+    }
     std::fs::create_dir_all(&args.folder).with_context(|| format!("create {}", args.folder.display()))?;
     let folder = tempfile::tempdir_in(&args.folder)?;
     let path = folder.path();
@@ -109,6 +118,9 @@ async fn main() -> Result<()> {
         Which::Backfill { program, clients, objects } => {
             backfill::run(&program, &clients, path, args.rounds, objects).await
         }
+        Which::Aws(which) => which.run(path, args.rounds).await,
+        // Ran above, without a folder of its own.
+        Which::Helper(helper) => helper.run().await,
         Which::Clean { due, puts } => scale::clean_under_load(path, due, puts).await,
     }
 }

@@ -170,7 +170,7 @@ impl Rig {
 }
 
 /// Keep 3, ten seconds of grace, no breaker: what is measured is the work, not the waiting.
-fn rules() -> Rules {
+pub(crate) fn rules() -> Rules {
     Rules {
         basis: Basis::Sequencer,
         keep: Keep::last(3),

@@ -21,7 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-const ROWS_PER_KEY: usize = 3;
+/// Versions of one key.
+pub(crate) const ROWS_PER_KEY: usize = 3;
 const MEASURED: usize = 2_000;
 const IN_FLIGHT: usize = 256;
 /// The empty object: its copies need no bytes to be found right.
@@ -131,12 +132,12 @@ fn spread(keys: usize) -> impl Iterator<Item = usize> {
     (0..MEASURED).map(move |n| n * keys / MEASURED)
 }
 
-async fn put_row(policy: &Policy, key: usize, version: usize, created: UnixMs) -> Result<()> {
+pub(crate) async fn put_row(policy: &Policy, key: usize, version: usize, created: UnixMs) -> Result<()> {
     let (original, row) = row(key, version, created)?;
     Ok(policy.catalog.upsert(&original, &row).await?)
 }
 
-async fn disown(policy: &Policy, keys: std::ops::Range<usize>, at: UnixMs) -> Result<()> {
+pub(crate) async fn disown(policy: &Policy, keys: std::ops::Range<usize>, at: UnixMs) -> Result<()> {
     let mut changes = Vec::new();
     for key in keys {
         let original = original(key)?;
@@ -157,7 +158,7 @@ fn original(key: usize) -> Result<ObjectKey> {
     Ok(ObjectKey::new(format!("key-{:08x}", (key as u32).wrapping_mul(2_654_435_761)))?)
 }
 
-fn row(key: usize, version: usize, created: UnixMs) -> Result<(ObjectKey, CopyRow)> {
+pub(crate) fn row(key: usize, version: usize, created: UnixMs) -> Result<(ObjectKey, CopyRow)> {
     let original = original(key)?;
     let id = format!("{:016x}", (created.0 as u64) << 20 | (version as u64 + 1));
     let order = Order::from_sequencer(&id).context("16 hex digits")?;

@@ -1,5 +1,6 @@
 //! The real process, as a server for a benchmark.
 
+use crate::process::peak_mib;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs::File;
@@ -43,6 +44,11 @@ impl Serving {
         Ok(Serving { child, program, data, address, _out: out })
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Gives it a command; its answer.
     pub(crate) fn command(&self, words: &[&str]) -> Result<String> {
         let output = Command::new(&self.program).arg("--data-dir").arg(&self.data).args(words).output()?;
@@ -62,12 +68,9 @@ impl Serving {
 
     /// The peak since the last call.
     pub(crate) fn peak_mib(&self) -> Result<u64> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = std::fs::read_to_string(folder.join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM in /proc")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        std::fs::write(folder.join("clear_refs"), "5")?;
-        Ok(kib.div_ceil(1024))
+        let peak = peak_mib(self.id())?;
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?;
+        Ok(peak)
     }
 }
 
