@@ -4,6 +4,7 @@
 
 pub mod dynamodb;
 mod error_map;
+mod gather;
 pub mod limits;
 pub mod parse;
 mod s3;

@@ -71,8 +71,11 @@ pub const REASON_BYTES_MAX: usize = 1_024;
 pub const BATCH_GET_MAX: usize = 100;
 /// Statements of one BatchExecuteStatement: the service's limit.
 pub const BATCH_STATEMENTS_MAX: usize = 25;
-/// Calls that put rows at the same time; what comes meanwhile is gathered for the next.
-pub const INSERT_CALLS_IN_FLIGHT: usize = 4;
+/// Calls of one kind (putting rows, changing rows, purging objects) at the same time, which what comes from many keys shares;
+/// what comes meanwhile waits for the next.
+pub const SHARED_CALLS_IN_FLIGHT: usize = 4;
+/// Objects that are so small that copying them takes no longer than any other answer.
+pub const QUICK_COPY_BYTES: u64 = 64 * 1024 * 1024;
 /// Batches of one request of ours that are under way at the same time.
 pub const BATCHES_IN_FLIGHT: usize = 8;
 /// How often in a row what the service left out of a batch is asked for again.

@@ -7,8 +7,13 @@ use crate::limits::{CALL_ATTEMPTS, CONNECT_WAIT, READ_WAIT};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder as HttpClient, ConnectorBuilder};
 
 /// Which account and region of AWS, or which service that speaks its protocols.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +36,7 @@ impl Service {
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(READ_WAIT).build();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .app_name(AppName::new("afterimage").expect("letters only"))
+            .http_client(http_client())
             .retry_config(RetryConfig::adaptive().with_max_attempts(CALL_ATTEMPTS))
             .timeout_config(timeouts);
         if let Some(endpoint) = &self.endpoint {
@@ -63,4 +69,17 @@ impl Service {
     pub fn dynamodb(&self, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(config)
     }
+}
+
+/// One for all clients of a service, as the SDK would make one for each: certificates are read once, and connections shared.
+fn http_client() -> SharedHttpClient {
+    HttpClient::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    })
 }

@@ -12,7 +12,7 @@ use super::{DynamoDbCatalog, is_refused};
 use crate::error_map::Call;
 use crate::limits::{BATCH_STATEMENTS_MAX, BATCHES_IN_FLIGHT};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
-use engine::error::{PortError, PortResult};
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::catalog::{Changed, RowChange, RowId, RowSet};
 use futures_util::{StreamExt, stream};
 use lifecycle::ids::Rev;
@@ -26,8 +26,19 @@ struct Write {
 }
 
 impl DynamoDbCatalog {
-    /// Conditional changes, one result each, in the order asked.
+    /// Conditional changes, one result each, in the order asked. A single one shares its call with others that come at the
+    /// same time.
     pub(super) async fn change_rows(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
+        let [alone] = changes else { return self.change_all(changes).await };
+        let share = |changes: Vec<RowChange>| async move { self.change_all(&changes).await };
+        let changed = self.changes.share(Some(alone.id.clone()), alone.clone(), share).await;
+        vec![changed.unwrap_or_else(|| {
+            let id = format!("{} / {}", alone.id.original, alone.id.copy_key);
+            Err(self.call("change catalog row", "dynamodb:UpdateItem", id).failed(ErrorKind::Unavailable))
+        })]
+    }
+
+    async fn change_all(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
         let mut outcomes: Vec<Option<PortResult<Changed>>> = changes.iter().map(|_| None).collect();
         for mut turn in turns(changes) {
             // Where the catalog keeps something else there is no row.

@@ -1,22 +1,16 @@
-//! Puts rows that are most likely new, gathered: what comes while calls are under way goes with the next one, up to 25 rows in
-//! a call. Who comes alone goes alone, at once. Nobody waits for others to come.
-//!
-//! Whoever waits is also who calls: there is no task of its own, and a caller that goes away takes nothing along but the
-//! batch that it was sending, whose rows are then told as unknown and put again (an upsert may be repeated). Each row is put
-//! whole, or not at all; a crash leaves some of a batch (V3).
+//! Puts rows that are most likely new: those that come at the same time go together, up to 25 in a call
+//! ([`Gather`](crate::gather::Gather)). Each row is put whole, or not at all; a crash leaves some of a batch (V3).
 
 use super::DynamoDbCatalog;
 use super::item::row_item;
 use super::statements::{Ended, NoStatements, Statement};
-use crate::limits::{BATCH_STATEMENTS_MAX, INSERT_CALLS_IN_FLIGHT};
 use aws_sdk_dynamodb::types::AttributeValue;
 use engine::error::{ErrorKind, PortError, PortResult};
-use lifecycle::ids::{CopyKey, ObjectKey};
+use lifecycle::ids::ObjectKey;
 use lifecycle::row::CopyRow;
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::{Semaphore, oneshot};
+
+const RIGHT: &str = "dynamodb:PartiQLInsert";
 
 /// How putting a row as a new one ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,43 +20,8 @@ pub(super) enum Inserted {
     Alone,
 }
 
-/// The rows that wait for a call.
-pub(super) struct Inserts {
-    waiting: Mutex<VecDeque<Waiting>>,
-    calls: Semaphore,
-}
-
-struct Waiting {
-    id: (ObjectKey, CopyKey),
-    row: CopyRow,
-    done: oneshot::Sender<PortResult<Inserted>>,
-}
-
-impl Default for Inserts {
-    fn default() -> Inserts {
-        Inserts { waiting: Mutex::default(), calls: Semaphore::new(INSERT_CALLS_IN_FLIGHT) }
-    }
-}
-
-impl Inserts {
-    /// The next batch: no two of one row, and none whose caller has gone.
-    fn next_batch(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut batch, mut again, mut ids) = (Vec::new(), VecDeque::new(), BTreeSet::new());
-        while batch.len() < BATCH_STATEMENTS_MAX
-            && let Some(next) = waiting.pop_front()
-        {
-            match () {
-                () if next.done.is_closed() => {}
-                () if ids.insert(next.id.clone()) => batch.push(next),
-                () => again.push_back(next),
-            }
-        }
-        again.append(&mut waiting);
-        *waiting = again;
-        batch
-    }
-}
+/// A row to put, and of which key.
+pub(super) type NewRow = (ObjectKey, CopyRow);
 
 impl DynamoDbCatalog {
     /// Puts a row if it is new.
@@ -70,49 +29,38 @@ impl DynamoDbCatalog {
         if !self.takes_statements.load(Ordering::Relaxed) {
             return Ok(Inserted::Alone);
         }
-        let (done, mut answer) = oneshot::channel();
-        let waiting = Waiting { id: (original.clone(), row.copy_key.clone()), row: row.clone(), done };
-        self.inserts.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => return answer.unwrap_or_else(|_| {
-                    let call = self.call("put catalog row", RIGHT, format!("{original} / {}", row.copy_key));
-                    Err(call.failed(ErrorKind::Unavailable)) // whoever called for it has gone
-                }),
-                _permit = self.inserts.calls.acquire() => self.insert_batch(self.inserts.next_batch()).await,
-            }
-        }
+        let id = (original.clone(), row.copy_key.clone());
+        let new = (original.clone(), row.clone());
+        let put = self.inserts.share(Some(id), new, |rows| self.insert_rows(rows)).await;
+        put.unwrap_or_else(|| {
+            let call = self.call("put catalog row", RIGHT, format!("{original} / {}", row.copy_key));
+            Err(call.failed(ErrorKind::Unavailable))
+        })
     }
 
-    async fn insert_batch(&self, batch: Vec<Waiting>) {
-        let call = match batch.as_slice() {
-            [] => return,
-            [Waiting { id: (original, _), row, .. }] => {
-                let put = self.put_alone(original, row).await;
-                return tell(batch, |_| put.clone().map(|()| Inserted::Done));
-            }
-            [first, ..] => self.call("put catalog rows", RIGHT, format!("{} / {} and others", first.id.0, first.id.1)),
-        };
-        let statements: Vec<Statement> =
-            batch.iter().map(|Waiting { id, row, .. }| self.insertion(&id.0, row)).collect();
-        match self.run_statements(&call, &statements).await {
+    async fn insert_rows(&self, rows: Vec<NewRow>) -> Vec<PortResult<Inserted>> {
+        let [(original, row), others @ ..] = rows.as_slice() else { return Vec::new() };
+        if others.is_empty() {
+            return vec![self.put_alone(original, row).await.map(|()| Inserted::Done)];
+        }
+        let call = self.call("put catalog rows", RIGHT, format!("{original} / {} and others", row.copy_key));
+        let statements: Vec<Statement> = rows.iter().map(|(original, row)| self.insertion(original, row)).collect();
+        let ended = match self.run_statements(&call, &statements).await {
+            Ok(ended) => ended,
             Err(NoStatements) => {
                 self.takes_statements.store(false, Ordering::Relaxed);
-                tell(batch, |_| Ok(Inserted::Alone));
+                return rows.iter().map(|_| Ok(Inserted::Alone)).collect();
             }
-            Ok(ended) => {
-                let mut ended = ended.into_iter();
-                tell(batch, |(original, copy_key)| match ended.next() {
-                    Some(Ok(Ended::Done { .. })) => Ok(Inserted::Done),
-                    Some(Ok(Ended::Refused(_))) | None => Ok(Inserted::Alone),
-                    Some(Err(error)) => {
-                        let object = format!("{original} / {copy_key} in table {}", self.table);
-                        Err(PortError { object, ..error })
-                    }
-                });
+        };
+        let told = |((original, row), ended): (&NewRow, PortResult<Ended>)| match ended {
+            Ok(Ended::Done { .. }) => Ok(Inserted::Done),
+            Ok(Ended::Refused(_)) => Ok(Inserted::Alone),
+            Err(error) => {
+                let object = format!("{original} / {} in table {}", row.copy_key, self.table);
+                Err(PortError { object, ..error })
             }
-        }
+        };
+        rows.iter().zip(ended).map(told).collect()
     }
 
     fn insertion(&self, original: &ObjectKey, row: &CopyRow) -> Statement {
@@ -123,15 +71,5 @@ impl DynamoDbCatalog {
         let parameters: Vec<AttributeValue> = names.iter().map(|name| item[*name].clone()).collect();
         let text = format!("INSERT INTO \"{}\" VALUE {{{}}}", self.table, fields.join(", "));
         Statement { text, parameters }
-    }
-}
-
-const RIGHT: &str = "dynamodb:PartiQLInsert";
-
-/// Answers every caller that is still there.
-fn tell(batch: Vec<Waiting>, mut how: impl FnMut(&(ObjectKey, CopyKey)) -> PortResult<Inserted>) {
-    for Waiting { id, done, .. } in batch {
-        // Who has gone needs no answer.
-        drop(done.send(how(&id)));
     }
 }

@@ -27,7 +27,8 @@ pub use capacity::CapacityUsed;
 pub use schema::{check_table, create_table};
 
 use crate::error_map::Call;
-use crate::limits::{LEFT_OVER_WAIT_MAX, LEFT_OVER_WAIT_MIN};
+use crate::gather::Gather;
+use crate::limits::{BATCH_STATEMENTS_MAX, LEFT_OVER_WAIT_MAX, LEFT_OVER_WAIT_MIN, SHARED_CALLS_IN_FLIGHT};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -40,9 +41,9 @@ use engine::ports::catalog::{
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::objects::Page;
 use engine::wrap::lazy::Lazy;
-use inserts::Inserts;
+use inserts::{Inserted, NewRow};
 use layout::Layout;
-use lifecycle::ids::{ObjectKey, Rev};
+use lifecycle::ids::{CopyKey, ObjectKey, Rev};
 use lifecycle::row::{CopyRow, Partition, Tombstone};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
@@ -79,7 +80,10 @@ pub struct DynamoDbCatalog {
     checked: Lazy<Checked>,
     /// Whether the service takes batches of statements; some that speak the protocol do not.
     takes_statements: AtomicBool,
-    inserts: Inserts,
+    /// What comes one by one from many keys at the same time.
+    inserts: Gather<(ObjectKey, CopyKey), NewRow, PortResult<Inserted>>,
+    changes: Gather<RowId, RowChange, PortResult<Changed>>,
+    states: Gather<(), (), PortResult<PolicyState>>,
     clock: Arc<dyn Clock>,
     nonces: Arc<dyn Nonces>,
     capacity: Capacity,
@@ -113,7 +117,9 @@ impl DynamoDbCatalog {
             copies_per_key: table.copies_per_key.max(1),
             checked: Lazy::new(),
             takes_statements: AtomicBool::new(true),
-            inserts: Inserts::default(),
+            inserts: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
+            changes: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
+            states: Gather::new(1, usize::MAX),
             clock,
             nonces,
             capacity: Capacity::default(),
@@ -210,7 +216,11 @@ impl CatalogRead for DynamoDbCatalog {
 
     async fn state(&self) -> PortResult<PolicyState> {
         self.check().await?;
-        self.read_state().await
+        // A read that begins after the question answers all who ask meanwhile.
+        let read = self.states.share(None, (), |asked| async move { vec![self.read_state().await; asked.len()] }).await;
+        read.unwrap_or_else(|| {
+            Err(self.call("read policy state", "dynamodb:GetItem", "state").failed(ErrorKind::Unavailable))
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use super::attributes::{
     STANDARD, Told, checksum, etag, expires, lies_in_archive, metadata, quoted, unix_ms, version_id,
 };
 use crate::error_map::{Call, is_absent, status};
-use crate::limits::COPY_WAIT;
+use crate::limits::{COPY_WAIT, QUICK_COPY_BYTES};
 use async_trait::async_trait;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::operation::copy_object::CopyObjectError;
@@ -76,7 +76,6 @@ impl Copier {
     }
 
     async fn copy_at_once(&self, request: &CopyRequest, source: &Told) -> PortResult<Copied> {
-        let timeouts = TimeoutConfig::builder().read_timeout(COPY_WAIT).build();
         let copy = self
             .to
             .client
@@ -92,8 +91,14 @@ impl Copier {
             Onto::Nothing => copy.if_none_match("*"),
             Onto::This(etag) => copy.if_match(quoted(etag)),
         };
-        let answer =
-            copy.customize().config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts)).send().await;
+        let answer = match request.version.size {
+            0..=QUICK_COPY_BYTES => copy.send().await,
+            _ => {
+                let timeouts = TimeoutConfig::builder().read_timeout(COPY_WAIT).build();
+                let longer = aws_sdk_s3::config::Builder::new().timeout_config(timeouts);
+                copy.customize().config_override(longer).send().await
+            }
+        };
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if is_absent(&error) => return Ok(Copied::SourceGone),

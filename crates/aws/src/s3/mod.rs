@@ -106,7 +106,7 @@ impl S3Bucket {
 
     /// Deletes from it.
     pub fn purger(&self) -> Arc<dyn ObjectPurge> {
-        Arc::new(purge::Purger(self.clone()))
+        Arc::new(purge::Purger::of(self.clone()))
     }
 
     /// Copies from another bucket to it, inside the service. `None`: the two are of different services, between which

@@ -7,24 +7,35 @@
 use super::S3Bucket;
 use super::attributes::quoted;
 use crate::error_map::{Call, is_absent, status};
-use crate::limits::{DELETE_MAX, PURGES_IN_FLIGHT, VERSION_PAGES_MAX};
+use crate::gather::Gather;
+use crate::limits::{DELETE_MAX, PURGES_IN_FLIGHT, SHARED_CALLS_IN_FLIGHT, VERSION_PAGES_MAX};
 use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::objects::{ObjectPurge, PurgeItem, Purged};
 use futures_util::{StreamExt, stream};
-use lifecycle::ids::{ETag, ObjectKey};
+use lifecycle::ids::{ETag, ObjectKey, VersionId};
 use std::collections::HashMap;
 
 const RIGHTS: &str = "s3:DeleteObject (s3:DeleteObjectVersion and s3:ListBucketVersions where versions are kept)";
 
 /// Deletes from one bucket.
-pub(super) struct Purger(pub(super) S3Bucket);
+pub(super) struct Purger {
+    bucket: S3Bucket,
+    /// What comes one by one from many keys at the same time.
+    shared: Gather<(ObjectKey, Option<VersionId>), PurgeItem, PortResult<Purged>>,
+}
+
+impl Purger {
+    pub(super) fn of(bucket: S3Bucket) -> Purger {
+        Purger { bucket, shared: Gather::new(SHARED_CALLS_IN_FLIGHT, DELETE_MAX) }
+    }
+}
 
 #[async_trait]
 impl ObjectPurge for Purger {
     async fn purge(&self, items: &[PurgeItem]) -> Vec<PortResult<Purged>> {
-        let versioned = match self.0.is_versioned().await {
+        let versioned = match self.bucket.is_versioned().await {
             Ok(versioned) => versioned,
             Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -33,10 +44,14 @@ impl ObjectPurge for Purger {
             |n: &usize| items[*n].if_match.is_none() && (!versioned || items[*n].version_id.is_some());
         let (at_once, alone): (Vec<usize>, Vec<usize>) = (0..items.len()).partition(goes_with_others);
         let mut outcomes: Vec<Option<PortResult<Purged>>> = vec![None; items.len()];
-        for numbers in at_once.chunks(DELETE_MAX) {
-            let chosen: Vec<&PurgeItem> = numbers.iter().map(|n| &items[*n]).collect();
-            for (n, outcome) in numbers.iter().zip(self.0.delete(&chosen).await) {
-                outcomes[*n] = Some(outcome);
+        if let [n] = at_once.as_slice() {
+            outcomes[*n] = Some(self.purge_with_others(&items[*n]).await);
+        } else {
+            for numbers in at_once.chunks(DELETE_MAX) {
+                let chosen: Vec<PurgeItem> = numbers.iter().map(|n| items[*n].clone()).collect();
+                for (n, outcome) in numbers.iter().zip(self.bucket.delete(&chosen).await) {
+                    outcomes[*n] = Some(outcome);
+                }
             }
         }
         let mut done = stream::iter(alone)
@@ -50,18 +65,27 @@ impl ObjectPurge for Purger {
 }
 
 impl Purger {
+    /// One object that one request can delete with others, which may come at the same time.
+    async fn purge_with_others(&self, item: &PurgeItem) -> PortResult<Purged> {
+        let id = (item.key.clone(), item.version_id.clone());
+        let together = |items: Vec<PurgeItem>| async move { self.bucket.delete(&items).await };
+        let purged = self.shared.share(Some(id), item.clone(), together).await;
+        purged
+            .unwrap_or_else(|| Err(self.bucket.call("purge object", RIGHTS, &item.key).failed(ErrorKind::Unavailable)))
+    }
+
     async fn purge_alone(&self, item: &PurgeItem) -> PortResult<Purged> {
         match &item.if_match {
-            Some(etag) => self.0.delete_if(&item.key, etag).await,
-            None => self.0.delete_versions(&item.key).await,
+            Some(etag) => self.bucket.delete_if(&item.key, etag).await,
+            None => self.bucket.delete_versions(&item.key).await,
         }
     }
 }
 
 impl S3Bucket {
     /// One request; one outcome for each. What the service does not mention was not deleted for certain.
-    async fn delete(&self, items: &[&PurgeItem]) -> Vec<PortResult<Purged>> {
-        let named = |item: &&PurgeItem| {
+    async fn delete(&self, items: &[PurgeItem]) -> Vec<PortResult<Purged>> {
+        let named = |item: &PurgeItem| {
             let version = item.version_id.as_ref().map(ToString::to_string);
             ObjectIdentifier::builder().key(item.key.as_str()).set_version_id(version).build()
         };
@@ -90,7 +114,7 @@ impl S3Bucket {
             let why = (error.code().unwrap_or_default().to_owned(), error.message().unwrap_or_default().to_owned());
             told.insert(name(error.key(), error.version_id()), Err(why));
         }
-        let outcome = |item: &&PurgeItem| {
+        let outcome = |item: &PurgeItem| {
             let call = self.call("purge object", RIGHTS, &item.key);
             let version = item.version_id.as_ref().map(ToString::to_string).unwrap_or_default();
             match told.get(&(item.key.to_string(), version)) {
@@ -145,14 +169,16 @@ impl S3Bucket {
             if items.is_empty() {
                 return Ok(Purged::Done);
             }
-            let chosen: Vec<&PurgeItem> = items.iter().take(DELETE_MAX).collect();
-            self.delete(&chosen).await.into_iter().try_for_each(|outcome| outcome.map(drop))?;
+            self.delete(&items[..items.len().min(DELETE_MAX)])
+                .await
+                .into_iter()
+                .try_for_each(|outcome| outcome.map(drop))?;
         }
         Err(call.failed(ErrorKind::Unavailable))
     }
 }
 
 /// The same error for each.
-fn all(items: &[&PurgeItem], error: &PortError) -> Vec<PortResult<Purged>> {
+fn all(items: &[PurgeItem], error: &PortError) -> Vec<PortResult<Purged>> {
     items.iter().map(|item| Err(PortError { object: item.key.to_string(), ..error.clone() })).collect()
 }
