@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::limits::POLICIES_IN_FLIGHT;
 use crate::time_limit::TimeLimit;
 use crate::warm::{Warm, Wired};
-use engine::error::{FlowError, FlowResult};
+use engine::error::{FlowError, FlowResult, PortResult};
 use engine::flows::clean::clean;
 use engine::flows::reconcile::Orphans;
 use engine::flows::reconcile_slice::reconcile_slice;
@@ -86,11 +86,22 @@ struct Run<'a> {
     comparison: Option<Comparison>,
     compared: Option<FlowResult<Report>>,
     saved: bool,
+    lease: Lease,
+}
+
+/// Who may compare the policy.
+enum Lease {
+    /// Nobody has asked.
+    Open,
+    /// This invocation, under that name.
+    Mine(String),
+    /// Another one, which goes on with it.
+    Others,
 }
 
 impl<'a> Run<'a> {
     fn new(warm: &'a Warm, wired: &'a Wired) -> Run<'a> {
-        Run { warm, wired, cleaned: None, comparison: None, compared: None, saved: true }
+        Run { warm, wired, cleaned: None, comparison: None, compared: None, saved: true, lease: Lease::Open }
     }
 
     /// The time was over before it could say anything.
@@ -128,14 +139,16 @@ impl<'a> Run<'a> {
         let holder = policy.nonces.nonce();
         // It ends with the function, whatever becomes of this.
         if !policy.catalog.lease(LEASE, &holder, policy.clock.now(), limit.deadline).await? {
+            self.lease = Lease::Others;
             return Ok(None);
         }
+        self.lease = Lease::Mine(holder);
         // Now that nobody else writes it.
         let begun = match self.wired.checkpoints.read().await? {
             Some(under_way) => under_way,
             None if asked => Comparison::beginning(self.warm.clock.now()),
             None => {
-                policy.catalog.unlease(LEASE, &holder).await?;
+                self.give_lease_back().await?;
                 return Ok(None);
             }
         };
@@ -148,9 +161,17 @@ impl<'a> Run<'a> {
         // Kept after a failure, too: what was compared before it need not be compared again.
         let saved = self.wired.checkpoints.write(comparison, done_at).await;
         self.saved = saved.is_ok();
-        policy.catalog.unlease(LEASE, &holder).await?;
+        self.give_lease_back().await?;
         saved?;
         compared.map(Some)
+    }
+
+    async fn give_lease_back(&mut self) -> PortResult<()> {
+        if let Lease::Mine(holder) = &self.lease {
+            self.wired.policy.catalog.unlease(LEASE, holder).await?;
+            self.lease = Lease::Open;
+        }
+        Ok(())
     }
 }
 
@@ -161,9 +182,11 @@ async fn save_in_the_rest(warm: &Warm, runs: &mut [Run<'_>], limit: TimeLimit) {
     let saving =
         stream::iter(runs.iter_mut().filter(|run| !run.saved)).for_each_concurrent(POLICIES_IN_FLIGHT, |run| async {
             let Some(comparison) = &run.comparison else { return };
-            match run.wired.checkpoints.write(comparison, None).await {
-                Ok(()) => run.saved = true,
-                Err(error) => tracing::warn!(policy = %run.wired.policy.name, "{}", chain(&error)),
+            let saved = run.wired.checkpoints.write(comparison, None).await;
+            run.saved = saved.is_ok();
+            // With it the next one need not wait until the lease is over.
+            for error in [saved.err(), run.give_lease_back().await.err()].into_iter().flatten() {
+                tracing::warn!(policy = %run.wired.policy.name, "{}", chain(&error));
             }
         });
     if rest.keep(warm.clock.as_ref(), &CancellationToken::new(), saving).await.is_none() {
@@ -202,7 +225,7 @@ fn answer(runs: &[Run<'_>]) -> Result<Value, Failure> {
                 None => {}
             }
         }
-        complete &= !run.was_dropped();
+        complete &= !run.was_dropped() && !matches!(run.lease, Lease::Others);
         if let Some(comparison) = &run.comparison {
             let after = comparison.checkpoint.after.as_ref().map(ToString::to_string);
             said.insert("comparison".to_owned(), json!({ "slices": comparison.slices, "after": after }));

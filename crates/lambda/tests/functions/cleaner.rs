@@ -12,15 +12,23 @@ const SHORT: SpanMs = SpanMs::seconds(4);
 /// More invocations than any of this takes.
 const INVOCATIONS_MAX: usize = 200;
 
+/// How many objects there are, and how long an invocation may take. `AFTERIMAGE_OBJECTS=100000` makes it a matter of many
+/// minutes, in slices of half a minute.
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how much to do")]
+fn scale() -> (usize, SpanMs) {
+    let many = std::env::var("AFTERIMAGE_OBJECTS").ok().map(|many| many.parse().expect("a number of objects"));
+    many.map_or((1_000, SHORT), |many| (many, SpanMs::seconds(30)))
+}
+
 /// Invokes with that payload, then as a schedule does, until all is done; how often.
-async fn until_complete(function: &mut Lambda, payload: Value) -> usize {
+async fn until_complete(function: &mut Lambda, payload: Value, limit: SpanMs) -> usize {
     let schedule = json!({ "source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {} });
-    let mut answer = function.invoke(&payload, SHORT).await.unwrap();
+    let mut answer = function.invoke(&payload, limit).await.unwrap();
     for invocations in 1..INVOCATIONS_MAX {
         if answer["complete"] == true {
             return invocations;
         }
-        answer = function.invoke(&schedule, SHORT).await.unwrap();
+        answer = function.invoke(&schedule, limit).await.unwrap();
     }
     panic!("it comes to no end: {answer}");
 }
@@ -29,7 +37,8 @@ async fn until_complete(function: &mut Lambda, payload: Value) -> usize {
 #[ignore = "needs the emulator: cargo xtask ci aws"]
 async fn thousands_of_objects_are_compared_and_cleaned_in_slices_each_inside_its_time() {
     let cloud = Cloud::new(&["docs"]).await;
-    let keys: Vec<String> = (0..1_000).map(|n| format!("k{:02}/{n:04}", n % 50)).collect();
+    let (objects, limit) = scale();
+    let keys: Vec<String> = (0..objects).map(|n| format!("k{:02}/{n:06}", n % 50)).collect();
     cloud.put_all("docs", &keys).await;
     let configuration = cloud.configuration(&["docs"], "grace = \"0s\"\nbreaker = \"off\"");
     let mut function = cloud.cleaner(&configuration).await;
@@ -38,25 +47,26 @@ async fn thousands_of_objects_are_compared_and_cleaned_in_slices_each_inside_its
     assert_eq!(cloud.copies("docs").await.len(), 0);
 
     // What was there before, without an event.
-    let slices = until_complete(&mut function, json!({ "reconcile": true })).await;
+    let slices = until_complete(&mut function, json!({ "reconcile": true }), limit).await;
     assert!(slices > 1, "all fitted into one slice: this shows nothing");
+    println!("{} objects in {slices} invocations", keys.len());
     assert_eq!(cloud.copies("docs").await.len(), keys.len());
     let (_, gap) = cloud.catalog("docs").await.state().await.unwrap().reconciled.unwrap();
     assert_eq!(gap, 0);
 
     // Removals that nobody told of, compared by another instance of the function from where this one stops.
     cloud.delete_all("docs", &keys).await;
-    let first = function.invoke(&json!({ "reconcile": ["docs"] }), SHORT).await.unwrap();
+    let first = function.invoke(&json!({ "reconcile": ["docs"] }), limit).await.unwrap();
     drop(function);
     let mut function = cloud.cleaner(&configuration).await;
     if first["complete"] != true {
         let after = first["policies"]["docs"]["comparison"]["after"].as_str().unwrap().to_owned();
-        let second = function.invoke(&json!({}), SHORT).await.unwrap();
+        let second = function.invoke(&json!({}), limit).await.unwrap();
         assert_eq!(second["policies"]["docs"]["comparison"]["slices"], 2, "{second}");
         assert!(second["policies"]["docs"]["comparison"]["after"].as_str().unwrap() > after.as_str(), "{second}");
     }
-    until_complete(&mut function, json!({})).await;
-    until_complete(&mut function, json!({})).await;
+    until_complete(&mut function, json!({}), limit).await;
+    until_complete(&mut function, json!({}), limit).await;
     assert_eq!(cloud.copies("docs").await, Vec::<String>::new());
     assert!(!cloud.partition("docs", &keys[0]).await.rows.iter().any(|row| row.is_active()));
     let journal = cloud.keys("docs-copies").await;
@@ -91,8 +101,8 @@ async fn the_journal_of_functions_is_whole_chains_of_lines_like_the_daemons() {
     }
     cloud.delete_all("docs", &["a".to_owned()]).await;
     let mut cleaner = cloud.cleaner(&configuration).await;
-    until_complete(&mut cleaner, json!({ "reconcile": true })).await;
-    until_complete(&mut cleaner, json!({})).await;
+    until_complete(&mut cleaner, json!({ "reconcile": true }), SHORT).await;
+    until_complete(&mut cleaner, json!({}), SHORT).await;
     let mut chains: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     for key in cloud.keys("docs-copies").await {
         if let Some((chain, _)) = key.strip_prefix(".afterimage/journal/").and_then(|rest| rest.split_once('/')) {
