@@ -89,6 +89,7 @@ pub(crate) async fn ours(job: &Job) -> Result<()> {
         to: key,
         onto: Onto::Anything,
         add_metadata: BTreeMap::new(),
+        seen: None,
     };
     let copied = copier.copy(&request).await?;
     ensure!(matches!(&copied, Copied::Done(there) if there.version.size == job.size), "{copied:?}");

@@ -87,8 +87,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// What brings objects back checks every byte, and takes all processors for it. Everything else waits for stores: on one
-/// thread, no answer is handed from one to another (a back-fill of small objects then takes a quarter less).
+/// What brings objects back checks every byte, and takes all processors for it. Everything else mostly waits for stores: on
+/// one thread, no answer is handed from one to another. Only copies between two services pass through that thread, too.
 fn runtime_for(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     match command {
         Command::Restore(_) | Command::Undelete(_) => runtime(),

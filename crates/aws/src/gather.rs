@@ -42,13 +42,15 @@ impl<K: Ord + Clone, T, R> Gather<K, T, R> {
                 answer = &mut answer => return answer.ok(),
                 _permit = self.calls.acquire() => {
                     let (items, callers): (Vec<T>, Vec<_>) = self.next().into_iter().unzip();
-                    if !items.is_empty() {
-                        // Who has gone needs no answer.
-                        call(items).await.into_iter().zip(callers).for_each(|(answer, done)| drop(done.send(answer)));
+                    if items.is_empty() {
+                        break; // The item is in somebody's call already.
                     }
+                    // Who has gone needs no answer.
+                    call(items).await.into_iter().zip(callers).for_each(|(answer, done)| drop(done.send(answer)));
                 }
             }
         }
+        answer.await.ok()
     }
 
     /// The next call's items, without those whose callers have gone.
@@ -85,7 +87,7 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::{join_all, pending};
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::task::yield_now;
+    use tokio::task::{unconstrained, yield_now};
 
     #[tokio::test]
     async fn who_comes_alone_goes_alone_and_who_comes_meanwhile_goes_together() {
@@ -105,6 +107,25 @@ mod tests {
         assert_eq!(answers, (0..15).map(|item| Some(item * 2)).collect::<Vec<_>>());
         let expected = vec![vec![0], vec![1, 3, 4, 5, 6, 7, 8, 9, 10, 11], vec![2, 12, 13, 14]];
         assert_eq!(*calls.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn whose_item_is_under_way_waits_without_turning_round() {
+        let gather: Gather<u32, u32, u32> = Gather::new(2, 10);
+        let never = |_| pending();
+        let mut callers: Vec<_> = (0..4).map(|item| Box::pin(unconstrained(gather.share(None, item, never)))).collect();
+        // Two call, two wait; then the third calls for both, and the fourth finds a call free and nothing to do.
+        for caller in &mut callers {
+            assert!(caller.as_mut().now_or_never().is_none());
+        }
+        let mut fourth = callers.pop().unwrap();
+        let mut third = callers.pop().unwrap();
+        callers.pop();
+        assert!(third.as_mut().now_or_never().is_none());
+        callers.pop();
+        assert!(fourth.as_mut().now_or_never().is_none());
+        drop(third);
+        assert_eq!(fourth.await, None);
     }
 
     #[tokio::test]

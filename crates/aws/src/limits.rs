@@ -73,9 +73,9 @@ pub const BATCH_GET_MAX: usize = 100;
 pub const BATCH_STATEMENTS_MAX: usize = 25;
 /// Calls of one kind (putting rows, changing rows, purging objects) at the same time, which what comes from many keys shares;
 /// what comes meanwhile waits for the next.
-pub const SHARED_CALLS_IN_FLIGHT: usize = 4;
+pub const SHARED_CALLS_IN_FLIGHT: usize = 8;
 /// Objects that are so small that copying them takes no longer than any other answer.
-pub const QUICK_COPY_BYTES: u64 = 64 * 1024 * 1024;
+pub const QUICK_COPY_BYTES: u64 = 4 * 1024 * 1024;
 /// Batches of one request of ours that are under way at the same time.
 pub const BATCHES_IN_FLIGHT: usize = 8;
 /// How often in a row what the service left out of a batch is asked for again.

@@ -179,16 +179,18 @@ impl<'a> Run<'a> {
 async fn save_in_the_rest(warm: &Warm, runs: &mut [Run<'_>], limit: TimeLimit) {
     let half = SpanMs(limit.deadline.since(limit.end_at).0 / 2);
     let rest = TimeLimit { stop_at: limit.end_at, end_at: limit.end_at.plus(half), ..limit };
-    let saving =
-        stream::iter(runs.iter_mut().filter(|run| !run.saved)).for_each_concurrent(POLICIES_IN_FLIGHT, |run| async {
-            let Some(comparison) = &run.comparison else { return };
-            let saved = run.wired.checkpoints.write(comparison, None).await;
-            run.saved = saved.is_ok();
-            // With it the next one need not wait until the lease is over.
-            for error in [saved.err(), run.give_lease_back().await.err()].into_iter().flatten() {
-                tracing::warn!(policy = %run.wired.policy.name, "{}", chain(&error));
-            }
-        });
+    let unfinished = runs.iter_mut().filter(|run| !run.saved || matches!(run.lease, Lease::Mine(_)));
+    let saving = stream::iter(unfinished).for_each_concurrent(POLICIES_IN_FLIGHT, |run| async {
+        let saved = match &run.comparison {
+            Some(comparison) if !run.saved => run.wired.checkpoints.write(comparison, None).await,
+            _ => Ok(()),
+        };
+        run.saved = saved.is_ok();
+        // With it the next one need not wait until the lease is over.
+        for error in [saved.err(), run.give_lease_back().await.err()].into_iter().flatten() {
+            tracing::warn!(policy = %run.wired.policy.name, "{}", chain(&error));
+        }
+    });
     if rest.keep(warm.clock.as_ref(), &CancellationToken::new(), saving).await.is_none() {
         tracing::warn!("a checkpoint was not kept: the next invocation goes on from the one before");
     }

@@ -29,7 +29,11 @@ impl DynamoDbCatalog {
     /// Conditional changes, one result each, in the order asked. A single one shares its call with others that come at the
     /// same time.
     pub(super) async fn change_rows(&self, changes: &[RowChange]) -> Vec<PortResult<Changed>> {
+        let takes_statements = self.takes_statements.load(Ordering::Relaxed);
         let [alone] = changes else { return self.change_all(changes).await };
+        if !takes_statements {
+            return self.change_all(changes).await;
+        }
         let share = |changes: Vec<RowChange>| async move { self.change_all(&changes).await };
         let changed = self.changes.share(Some(alone.id.clone()), alone.clone(), share).await;
         vec![changed.unwrap_or_else(|| {

@@ -119,7 +119,7 @@ impl DynamoDbCatalog {
             takes_statements: AtomicBool::new(true),
             inserts: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
             changes: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
-            states: Gather::new(1, usize::MAX),
+            states: Gather::new(2, usize::MAX),
             clock,
             nonces,
             capacity: Capacity::default(),

@@ -111,6 +111,15 @@ impl Copier {
             let why = "the copy was answered without a result".to_owned();
             return Err(self.call(request).failed(ErrorKind::Damaged(why)));
         };
+        let copied = result.e_tag().map(etag);
+        if request.seen.is_some() && copied.is_some_and(|copied| copied != request.version.etag) {
+            // A store that encrypts or joins tags them anew. One that heeds no conditions copied whatever was there.
+            let now = self.from.look(&request.from, request.version.version_id.as_ref()).await?;
+            if now.is_none_or(|now| now.head.version.etag != request.version.etag) {
+                let why = "it was written meanwhile, and the store may have copied that: look at the copy".to_owned();
+                return Err(self.call(request).failed(ErrorKind::Damaged(why)));
+            }
+        }
         let mut head = source.head.clone();
         head.metadata.extend(request.add_metadata.clone());
         Ok(Copied::Done(Head {
@@ -197,10 +206,11 @@ fn with_metadata(copy: CopyObjectFluentBuilder, request: &CopyRequest, source: &
         .set_expires(expires(attributes))
 }
 
-/// Named where it is not the usual one, which some stores do not know by name.
+/// Named where it is not the usual one, which some stores do not know by name; nor an archive tier, out of which the object
+/// has just been retrieved: its copy is there to be read.
 pub(super) fn storage_class(head: &Head) -> Option<StorageClass> {
-    let class = head.storage_class.as_deref().filter(|class| *class != STANDARD)?;
-    Some(StorageClass::from(class))
+    let class = head.storage_class.as_deref().filter(|class| *class != STANDARD).map(StorageClass::from)?;
+    (!lies_in_archive(Some(&class), None)).then_some(class)
 }
 
 /// Where to copy from, encoded: the SDK sends it as it is.

@@ -60,7 +60,7 @@ pub async fn backfill(policy: &Policy, prefix: &str, progress: &dyn Progress, ca
     }
     if report.counted("left") > 0 {
         let why = "keys have copies, but no rows: `reconcile` adopts those copies, and copies what they are not";
-        report.notes.push(format!("{} {why}", report.counted("left")));
+        report.fail(&policy.name, format!("{} {why}", report.counted("left")));
     }
     if cancel.is_cancelled() {
         report.cancelled = true;
@@ -79,7 +79,7 @@ async fn page(
     cancel: &CancellationToken,
 ) -> PortResult<Option<ObjectKey>> {
     let Page { items, next } = policy.source.list(prefix, after, LIST_PAGE).await?;
-    let listings = Listings::of(policy, prefix, after, &items).await?;
+    let listings = Listings::of(policy, prefix, after, &items, cancel).await?;
     let mut copied = Vec::new();
     // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
     let mut ended = stream::iter(items)
@@ -151,9 +151,11 @@ async fn has_copies(policy: &Policy, key: &ObjectKey, listed: Copies) -> PortRes
     if listed != Copies::Unknown {
         return Ok(listed == Copies::Some);
     }
-    let (beginning, mut after) = (always_kept(key), None);
+    let beginning = always_kept(key);
+    let beginning = if beginning == key.as_str() { format!("{key}.") } else { beginning.to_owned() };
+    let mut after = None;
     loop {
-        let page = policy.destination.list(beginning, after.as_ref(), LIST_PAGE).await?;
+        let page = policy.destination.list(&beginning, after.as_ref(), LIST_PAGE).await?;
         if page.items.iter().filter_map(|listed| parse(&listed.key)).any(|parsed| parsed.original.is_of(key)) {
             return Ok(true);
         }
@@ -232,7 +234,7 @@ enum Copies {
     None,
     /// There are some.
     Some,
-    /// Names of copies may have to cut this key, and lie elsewhere then.
+    /// They may lie where nobody has looked: further behind, or elsewhere, if their names had to cut the key.
     Unknown,
 }
 
@@ -241,38 +243,52 @@ struct Listings {
     /// The source's listing says of an object all that a look would: the bucket keeps no versions, or they are listed.
     is_exact: bool,
     with_copies: BTreeSet<ObjectKey>,
+    /// How far the destination was listed; `None`: to its end.
+    read_to: Option<ObjectKey>,
 }
 
 impl Listings {
-    async fn of(policy: &Policy, prefix: &str, after: Option<&ObjectKey>, items: &[Listed]) -> PortResult<Listings> {
-        let mut listings = Listings { is_exact: false, with_copies: BTreeSet::new() };
+    async fn of(
+        policy: &Policy,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        items: &[Listed],
+        cancel: &CancellationToken,
+    ) -> PortResult<Listings> {
+        let mut listings = Listings { is_exact: false, with_copies: BTreeSet::new(), read_to: after.cloned() };
         let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(listings) };
         if policy.mode == Mode::Mirror {
             return Ok(listings);
         }
-        let head = policy.source.head(&first.key, None).await?;
+        // What cannot be looked at says so itself, when its turn comes.
+        let head = policy.source.head(&first.key, None).await.ok().flatten();
         listings.is_exact = head.is_some_and(|head| head.version == first.version);
         let keys: BTreeSet<&ObjectKey> = items.iter().map(|listed| &listed.key).collect();
-        let mut read_to = after.cloned();
-        loop {
-            let page = policy.destination.list(prefix, read_to.as_ref(), LIST_PAGE).await?;
+        while !cancel.is_cancelled() {
+            let page = policy.destination.list(prefix, listings.read_to.as_ref(), LIST_PAGE).await?;
             for original in page.items.iter().filter_map(|listed| parse(&listed.key)?.original.whole()) {
                 if keys.contains(&original) {
                     listings.with_copies.insert(original);
                 }
             }
-            match page.next {
+            listings.read_to = page.next;
+            match &listings.read_to {
                 // Copies of a key begin with it and a dot.
-                Some(next) if next <= last.key || may_follow(&last.key, &next) => read_to = Some(next),
-                _ => return Ok(listings),
+                Some(next) if *next <= last.key || may_follow(&last.key, next) => {}
+                Some(_) | None => break,
             }
         }
+        Ok(listings)
     }
 
     fn copies_of(&self, key: &ObjectKey) -> Copies {
         match self.with_copies.contains(key) {
             true => Copies::Some,
             false if always_kept(key) != key.as_str() => Copies::Unknown,
+            // Copies of `a` lie behind those of `a+b`, which may be all of the page's others.
+            false if self.read_to.as_ref().is_some_and(|read_to| *read_to.as_str() < *format!("{key}/")) => {
+                Copies::Unknown
+            }
             false if self.is_exact => Copies::NoneOfListed,
             false => Copies::None,
         }

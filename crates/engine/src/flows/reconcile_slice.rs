@@ -199,10 +199,16 @@ impl Window {
             report.fail(place, why);
             return report;
         }
-        let mut report = match self.strays.get(place) {
-            Some(copy) => Run::new(policy, adopt_before).stray(copy).await,
-            None => Report::of("reconcile"),
-        };
+        let mut report = Report::of("reconcile");
+        // Those of one original one after the other, with the first: each is settled, and would copy what the others do.
+        if let Some(here) = self.strays.get(place) {
+            let mut of_same = self.strays.values().filter(|copy| copy.original == here.original).peekable();
+            if of_same.peek().is_some_and(|first| first.copy == *place) {
+                for copy in of_same {
+                    report.absorb(Run::new(policy, adopt_before).stray(copy).await);
+                }
+            }
+        }
         if is_key {
             report.absorb(self.compare_key(policy, adopt_before, place).await);
         }

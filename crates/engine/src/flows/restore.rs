@@ -4,7 +4,7 @@
 //! A crash leaves whole objects only: each write is atomic, and a restore can simply be given again (what is the same is
 //! skipped). Laws: I5 (the only writers of a source are this flow and `undelete`), I11, I12.
 
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::{ErrorKind, PortError, PortResult, Retry};
 use crate::limits::{COMMAND_KEYS_IN_FLIGHT, LIST_PAGE, RETRIEVAL_LOOK_EVERY, RETRIEVAL_WAIT_MAX};
 use crate::policy::Policy;
 use crate::ports::journal::Action;
@@ -15,7 +15,6 @@ use crate::steps::by_original::{ByOriginal, Collect, ListedCopy};
 use crate::steps::journal_lines::about_copy;
 use crate::steps::keys::Keys;
 use crate::steps::put_back::{ON_ITS_WAY, ask_for, open_copy};
-use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::ids::{CopyKey, ObjectKey};
 use lifecycle::restore::{Selection, Wanted, select};
@@ -85,9 +84,13 @@ pub async fn restore(
     }
     let mut archived = Collect::new(&policy.scratch);
     if let Err(error) = one.all(&mut report, &mut archived, progress, cancel).await {
+        // What comes behind it was not even asked for: a person should know now, not when the others have come.
         report.fail(&policy.name, chain(&error));
+        report.cancelled = true;
     }
-    let one = One { waited_since: Some(began), ..one };
+    // Stores tell whole seconds.
+    let waited_since = Some(UnixMs(began.0 - began.0.rem_euclid(1_000)));
+    let one = One { waited_since, ..one };
     if let Err(error) = one.await_archived(began, &mut report, archived, progress, cancel).await {
         report.fail(&policy.name, chain(&error));
     }
@@ -199,35 +202,55 @@ impl One<'_> {
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> PortResult<bool> {
-        let mut left = page.len();
+        let mut stopped = false;
         // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
         let mut results = stream::iter(page)
-            .take_while(|_| ready(!cancel.is_cancelled()))
-            .map(|(key, wanted)| async move { self.restore(&key, &wanted).await })
+            .map(|(key, wanted)| async move {
+                match cancel.is_cancelled() {
+                    true => self.not_begun(&key, &wanted),
+                    false => self.restore(&key, &wanted).await,
+                }
+            })
             .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
         while let Some((of_key, waits_for)) = results.next().await {
+            stopped |= of_key.cancelled;
             report.absorb(of_key);
             if let Some(copy) = waits_for {
                 archived.add(&copy).await?;
             }
-            left -= 1;
             progress.at(report.counted("restored"), None, "objects");
         }
-        if left > 0 {
-            report.cancelled = true;
+        if stopped {
             report.notes.push("stopped before the end: give the same command again to go on".to_owned());
         }
-        Ok(left == 0)
+        Ok(!stopped)
+    }
+
+    /// What was waited for still is.
+    fn not_begun(&self, key: &ObjectKey, wanted: &Wanted) -> Outcome {
+        let report = Report { cancelled: true, ..Report::of("restore") };
+        let waits_for = match (wanted, self.waited_since) {
+            (Wanted::Copy(copy), Some(_)) => Some(ListedCopy::waiting(key, copy.object())),
+            _ => None,
+        };
+        (report, waits_for)
     }
 
     async fn restore(&self, key: &ObjectKey, wanted: &Wanted) -> Outcome {
         let mut report = Report::of("restore");
         let waits_for = match self.try_restore(key, wanted, &mut report).await {
             Ok(waits_for) => waits_for,
-            Err(error) => {
-                report.fail(key, chain(&error));
-                None
-            }
+            Err(error) => match (wanted, self.waited_since) {
+                // Days of waiting are not lost to a minute's outage.
+                (Wanted::Copy(copy), Some(_)) if error.retry() != Retry::Never => {
+                    tracing::warn!(%key, "it is looked for again: {}", chain(&error));
+                    Some(ListedCopy::waiting(key, copy.object()))
+                }
+                _ => {
+                    report.fail(key, chain(&error));
+                    None
+                }
+            },
         };
         (report, waits_for)
     }
@@ -248,9 +271,10 @@ impl One<'_> {
             }
             Selection::NoCopy => {
                 let why = "no copy of it is that old, or there is none: see `afterimage history`";
-                match self.request.keys {
-                    Selected::One(_) => report.fail(key, why),
-                    Selected::Prefix(_) => report.skip("no-copy", key, why),
+                match (&self.request.keys, self.waited_since) {
+                    (_, Some(_)) => report.fail(key, "its copy has gone while it was on its way"),
+                    (Selected::One(_), None) => report.fail(key, why),
+                    (Selected::Prefix(_), None) => report.skip("no-copy", key, why),
                 }
                 return Ok(None);
             }
@@ -291,7 +315,7 @@ impl One<'_> {
         let copy = row.copy_key.object().clone();
         ask_for(self.policy, std::slice::from_ref(&copy)).await?;
         if self.request.archived == Archived::Await {
-            return Ok(Some(ListedCopy { original: key.clone(), copy, written_at: row.created_at }));
+            return Ok(Some(ListedCopy::waiting(key, &copy)));
         }
         report.count("retrieving", 1);
         report.fail(key, format!("{ON_ITS_WAY}: give the same command again then, or now with --wait"));
@@ -321,8 +345,8 @@ impl One<'_> {
                 false => format!("the object there is newer ({}): --overwrite replaces it", there.last_modified),
             };
             match self.request.keys {
-                Selected::One(_) => report.fail(key, why),
-                Selected::Prefix(_) => report.skip("skipped-newer", key, why),
+                Selected::Prefix(_) if !since => report.skip("skipped-newer", key, why),
+                Selected::One(_) | Selected::Prefix(_) => report.fail(key, why),
             }
             if !self.request.dry_run {
                 self.journal(Action::Refuse, key, row, "newer object in its way").await?;
@@ -342,6 +366,7 @@ impl One<'_> {
     ) -> PortResult<()> {
         self.journal(Action::Refuse, key, row, "damaged").await?;
         let advice = match older {
+            None if self.waited_since.is_some() => "see `afterimage history` for others".to_owned(),
             Some(older) => format!("the next older copy is {}: restore it with --copy", older.copy_key),
             None => "there is no older copy".to_owned(),
         };

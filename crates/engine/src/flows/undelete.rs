@@ -195,7 +195,13 @@ impl One<'_> {
             report.skip("nothing-left", key, "no copy of it is left");
             return Ok(());
         };
-        let copy = open_copy(self.policy, &newest).await?;
+        let copy = match open_copy(self.policy, &newest).await {
+            Err(error) if error.kind == ErrorKind::Archived => {
+                ask_for(self.policy, std::slice::from_ref(newest.copy_key.object())).await?;
+                return Err(error.into());
+            }
+            copy => copy?,
+        };
         let entry = about_copy(self.policy, Action::Undelete, self.who, key, &newest, "put back");
         self.policy.journal.append(&[entry]).await?;
         match copy.put(self.source, key, Onto::Nothing).await? {

@@ -31,6 +31,13 @@ pub struct ListedCopy {
     pub written_at: UnixMs,
 }
 
+impl ListedCopy {
+    /// A copy that a restore waits for.
+    pub fn waiting(original: &ObjectKey, copy: &ObjectKey) -> ListedCopy {
+        ListedCopy { original: original.clone(), copy: copy.clone(), written_at: UnixMs::default() }
+    }
+}
+
 /// Collects copies in any order.
 pub struct Collect {
     chunk: Chunk,
