@@ -115,6 +115,12 @@ impl MemoryBucket {
         (sequencer(state.writes), head)
     }
 
+    /// In an archive tier, and not retrieved yet.
+    pub(super) fn lies_in_archive(&self, key: &ObjectKey) -> bool {
+        let readable_at = lock(&self.state).archived.get(key).copied();
+        readable_at.is_some_and(|at| at.is_none_or(|at| self.clock.now() < at))
+    }
+
     /// Moves an object to an archive tier: it cannot be read until [`RETRIEVAL`] after that was asked for.
     pub fn archive(&self, key: &ObjectKey) {
         lock(&self.state).archived.insert(key.clone(), None);
@@ -287,8 +293,7 @@ impl ObjectRead for MemoryBucket {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         let Some(Stored { head, attributes, bytes }) = self.read(key, version) else { return Ok(None) };
-        let readable_at = lock(&self.state).archived.get(key).copied();
-        if readable_at.is_some_and(|at| at.is_none_or(|at| self.clock.now() < at)) {
+        if self.lies_in_archive(key) {
             return Err(PortError::new("get object", key, ErrorKind::Archived));
         }
         let size = bytes.len() as u64;

@@ -3,7 +3,7 @@
 //! The source is read at one moment and the destination written at a later one, as a real store does it; each condition is
 //! judged at its own side's moment. Laws: I1 (what is `Done` is there), I5 (the source's bucket is only read).
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::memory::bucket::MemoryBucket;
 use crate::ports::objects::{Copied, CopyRequest, ObjectCopy, Written};
 use async_trait::async_trait;
@@ -30,6 +30,9 @@ impl ObjectCopy for MemoryCopier {
             None => return Ok(Copied::SourceGone),
             Some(stored) if stored.head.version.etag != request.version.etag => {
                 return Ok(Copied::SourceChanged);
+            }
+            Some(_) if self.from.lies_in_archive(&request.from) => {
+                return Err(PortError::new("copy object", &request.from, ErrorKind::Archived));
             }
             Some(stored) => stored,
         };

@@ -1,6 +1,7 @@
 //! Back-fill: what was there before the policy gets its copies, and nothing else changes.
 
 use crate::world::{Source, World, keep, rules};
+use engine::error::ErrorKind;
 use engine::flows::backfill::backfill;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::limits::{LIST_PAGE, ORPHAN_AGE};
@@ -8,6 +9,7 @@ use engine::policy::{Mode, Policy};
 use engine::ports::progress::Silent;
 use engine::report::Report;
 use engine::wrap::faults::{Death, Faults};
+use engine::wrap::tap::Fate;
 use lifecycle::time::SpanMs;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,21 @@ async fn a_key_whose_copies_list_behind_its_page_is_known_to_have_them() {
         assert_eq!((report.counted("there"), report.failures), (there, 0), "{report:?}");
         assert_eq!(world.active("a"), ["its event came"]);
     }
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_be_looked_at_holds_no_other_one_up() {
+    let world = World::new(Source::Unversioned, rules());
+    for name in ["a", "b", "c"] {
+        world.put(name, name);
+    }
+    let faults = Arc::new(Faults::default());
+    for look in [1, 2] {
+        faults.at("source.head", look, Fate::FailBefore(ErrorKind::AccessDenied("s3:GetObject".to_owned())));
+    }
+    let report = backfilled(&world.policy_through(faults), "").await;
+    assert_eq!((report.counted("copied"), report.failures), (2, 1), "{report:?}");
+    assert!(report.failed[0].why.contains("s3:GetObject"), "{report:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Restore: the right copy, verified, over nothing newer; and a report that says so.
 
 use crate::world::{Source, World, key, rules, text};
+use engine::error::ErrorKind;
 use engine::flows::restore::{Archived, Newer, RestoreRequest, Selected, restore};
 use engine::limits::{RETRIEVAL_LOOK_EVERY, RETRIEVAL_WAIT_MAX};
 use engine::memory::bucket::{MemoryBucket, RETRIEVAL, Versioning};
@@ -242,6 +243,36 @@ async fn what_was_written_while_its_copy_was_on_its_way_is_left_alone() {
     let (report, ()) = tokio::join!(waiting, time);
     assert!(report.failed[0].why.contains("while its copy was on its way"), "{report:?}");
     assert_eq!(world.original("a").as_deref(), Some("made anew"));
+}
+
+#[tokio::test]
+async fn an_outage_while_copies_are_awaited_is_waited_for_too() {
+    let world = World::new(Source::Versioned, rules());
+    world.protect("a", "removed").await;
+    world.delete("a");
+    world.memory.destination.archive(world.rows("a").remove(0).copy_key.object());
+    let faults = Arc::new(Faults::default());
+    faults.at("copies.get", 2, Fate::FailBefore(ErrorKind::Unavailable));
+    let policy = world.policy_through(Arc::clone(&faults) as _);
+    let clock = Arc::clone(&world.memory.clock);
+    let request = RestoreRequest { archived: Archived::Await, ..all("") };
+    let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
+    let cancel = CancellationToken::new();
+    let waiting = restore(&policy, &request, &source, "alice", &Silent, &cancel);
+    let time = async {
+        loop {
+            clock.until_asleep(1).await;
+            clock.advance(RETRIEVAL);
+            tokio::task::yield_now().await; // the sleeper's turn
+        }
+    };
+    let report = tokio::select! {
+        biased;
+        report = waiting => report,
+        () = time => unreachable!("it goes on for ever"),
+    };
+    assert_eq!((report.counted("restored"), report.failures), (1, 0), "{report:?}");
+    world.logs.expect("it is looked for again");
 }
 
 #[tokio::test]

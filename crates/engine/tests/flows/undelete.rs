@@ -1,15 +1,18 @@
 //! Undelete: the object and its history come back, and nothing takes them away again.
 
 use crate::world::{GRACE, Source, World, keep, key, rules};
+use engine::error::ErrorKind;
 use engine::flows::clean::clean;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::undelete::{Depth, Removed, undelete};
 use engine::limits::ORPHAN_AGE;
+use engine::memory::bucket::RETRIEVAL;
 use engine::ports::clock::Clock;
 use engine::ports::objects::ObjectWrite;
 use engine::ports::progress::Silent;
 use engine::report::Report;
 use engine::wrap::faults::{Death, Faults};
+use engine::wrap::tap::Fate;
 use lifecycle::event::ObjectEvent;
 use lifecycle::restore::{Selection, Wanted, select};
 use lifecycle::row::{CopyRow, Reason};
@@ -54,6 +57,33 @@ async fn the_newest_comes_back_byte_for_byte_and_the_older_ones_into_the_history
     let active: Vec<CopyRow> = world.rows("a").into_iter().filter(CopyRow::is_active).collect();
     assert_eq!(created_at(active), times, "they keep the times of their versions");
     world.assert_laws("after the undelete");
+}
+
+/// The old copies are asked for together; and so is what came back, if it lies in an archive before it is put back.
+#[tokio::test]
+async fn archived_copies_are_asked_for_until_the_object_is_back() {
+    let world = removed().await;
+    let archive = |rows: Vec<CopyRow>| {
+        rows.iter().for_each(|row| world.memory.destination.archive(row.copy_key.object()));
+    };
+    archive(world.rows("a"));
+    let told = async || {
+        let report = undeleted(&world, the_key(), Depth::All).await;
+        assert!(report.failures == 1 && report.failed[0].why.contains("is on its way"), "{report:?}");
+        world.advance(RETRIEVAL);
+    };
+    told().await;
+    // Its copies can be read now, all of them; it dies before the object itself is back.
+    let faults = Arc::new(Faults::default());
+    faults.at("target.put", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    let (source, cancel) = (world.write_through("target", faults), CancellationToken::new());
+    undelete(&world.policy, &the_key(), Depth::All, &source, "alice", &Silent, &cancel).await.unwrap();
+    assert_eq!(world.active("a"), ["three", "two", "one"]);
+    archive(world.rows("a").into_iter().filter(CopyRow::is_active).collect());
+    told().await;
+    let report = undeleted(&world, the_key(), Depth::All).await;
+    assert_eq!((report.counted("undeleted"), report.failures), (1, 0), "{report:?}");
+    assert_eq!(world.original("a").as_deref(), Some("three"));
 }
 
 #[tokio::test]
