@@ -1,6 +1,6 @@
 //! Side-by-side benchmarks: `cargo run --release -p afterimage-bench -- <which>`.
 //!
-//! Machines are noisy: what is compared runs in the same process, in interleaved pairs, and ratios are medians over pairs.
+//! Machines are noisy: what is compared runs in one command, in interleaved pairs, and ratios are medians over pairs.
 //! Both sides of a pair have the same durability. The figures of a run stand in `docs/benchmarks.md`.
 
 mod aws;

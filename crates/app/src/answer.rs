@@ -1,6 +1,7 @@
 //! What commands answer: the shapes that cross the control socket, that `--json` prints, and that `output` renders for
 //! people. Times are Unix milliseconds (`_ms`), sizes are bytes.
 
+use crate::exit::Failure;
 use engine::policy::Policy;
 use engine::report::{Item, Report};
 use serde::{Deserialize, Serialize};
@@ -364,6 +365,18 @@ pub(crate) struct Credentials {
     pub(crate) endpoint: Option<String>,
     /// They were made just now.
     pub(crate) rotated: bool,
+}
+
+impl Done {
+    /// What an operation did for one policy. Its failure as a whole is told as that policy's, and holds up no other one.
+    pub(crate) fn push(&mut self, policy: &Policy, operation: &str, result: Result<Report, Failure>) {
+        let report = result.unwrap_or_else(|failure| {
+            let mut report = Report::of(operation);
+            report.fail(&policy.name, failure.chain());
+            report
+        });
+        self.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+    }
 }
 
 impl ReportView {

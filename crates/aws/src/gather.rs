@@ -3,6 +3,10 @@
 //!
 //! Whoever waits is also who calls: there is no task of its own. A caller that goes away takes along nothing but the call
 //! that it was making: those who shared it are told that its end is unknown, and try again as after a lost answer.
+//!
+//! So a caller must be polled until it has its answer: whoever awaits something else, or another shared call, while it holds
+//! futures that it does not poll may be holding the very one whose call it waits for. Keys side by side are polled as one
+//! stream, and their shared calls are awaited inside it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};

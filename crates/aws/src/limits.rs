@@ -74,6 +74,8 @@ pub const BATCH_STATEMENTS_MAX: usize = 25;
 /// Calls of one kind (putting rows, changing rows, purging objects) at the same time, which what comes from many keys shares;
 /// what comes meanwhile waits for the next.
 pub const SHARED_CALLS_IN_FLIGHT: usize = 8;
+/// Readings of a table's state at the same time: all who ask meanwhile share the next.
+pub const STATE_READS_IN_FLIGHT: usize = 2;
 /// Objects that are so small that copying them takes no longer than any other answer.
 pub const QUICK_COPY_BYTES: u64 = 4 * 1024 * 1024;
 /// Batches of one request of ours that are under way at the same time.

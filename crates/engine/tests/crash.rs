@@ -166,7 +166,7 @@ impl Flow {
             Flow::Reconcile => drop(reconcile(policy, Orphans::OfAge, &Silent, &cancel).await.unwrap()),
             Flow::Undelete => {
                 let what = Removed::Key(key("a"));
-                drop(undelete(policy, &what, Depth::All, source, "alice", &Silent, &cancel).await.unwrap());
+                drop(undelete(policy, &what, Depth::All, source, "alice", &Silent, &cancel).await);
             }
             Flow::Restore => {
                 let keys = Selected::One(key("a"));

@@ -12,12 +12,13 @@ use crate::time_limit::TimeLimit;
 use crate::warm::{Warm, Wired};
 use engine::error::{FlowError, FlowResult, PortResult};
 use engine::flows::clean::clean;
-use engine::flows::reconcile::Orphans;
+use engine::flows::reconcile::{Orphans, fresh_report};
 use engine::flows::reconcile_slice::reconcile_slice;
 use engine::report::{Report, chain};
 use futures_util::{StreamExt, stream};
 use lifecycle::time::SpanMs;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 /// The lease under which a policy is compared.
@@ -40,16 +41,17 @@ pub(crate) async fn clean_and_compare(warm: &Warm, payload: &Value, limit: TimeL
         tracing::warn!("the time was over before everything had stopped: the next invocation goes on");
         save_in_the_rest(warm, &mut runs, limit).await;
     }
-    let reports = || runs.iter().flat_map(|run| [&run.cleaned, &run.compared]).flatten();
-    let counted = |what: &str| reports().flatten().map(|report| report.counted(what)).sum::<u64>();
-    let failures = reports().map(|result| result.as_ref().map_or(1, |report| report.failures));
+    runs.iter().for_each(tell);
+    let reports = || runs.iter().flat_map(Run::reports);
+    let counted = |what: &str| reports().map(|report| report.counted(what)).sum::<u64>();
+    let failures = reports().map(|report| report.failures).sum::<u64>();
+    let errors = runs.iter().map(|run| run.errors.len() as u64).sum::<u64>();
     // What all slices of a comparison together have left is known at its end.
-    let ended = |run: &&Run<'_>| matches!(&run.compared, Some(Ok(report)) if !report.cancelled);
-    let gaps = runs.iter().filter(ended).filter_map(|run| run.comparison.as_ref()).map(|one| one.checkpoint.gap);
+    let gaps = runs.iter().filter_map(Run::compared_to_the_end).map(|comparison| comparison.checkpoint.gap);
     warm.tell_metrics(&[
-        ("failures", failures.sum()),
+        ("failures", failures + errors),
         ("gap", gaps.sum()),
-        ("dropped", runs.iter().filter(|run| run.was_dropped()).count() as u64),
+        ("dropped", runs.iter().filter(|run| !run.ended).count() as u64),
         ("held_policies", counted("held-policies")),
     ]);
     answer(&runs)
@@ -77,16 +79,21 @@ fn asked<'a>(warm: &'a Warm, payload: &'a Value) -> Result<Vec<&'a str>, Failure
     }
 }
 
-/// What one invocation does for one policy.
+/// What one invocation does for one policy. What it did stands here as soon as it is done: the rest may be dropped.
 struct Run<'a> {
     warm: &'a Warm,
     wired: &'a Wired,
-    cleaned: Option<FlowResult<Report>>,
+    cleaned: Option<Report>,
     /// Under way in this invocation.
     comparison: Option<Comparison>,
-    compared: Option<FlowResult<Report>>,
+    /// What this slice of it did.
+    slice: Option<Report>,
     saved: bool,
     lease: Lease,
+    /// What failed as a whole: which work, and why.
+    errors: Vec<(&'static str, FlowError)>,
+    /// It came to its end, well or not, before the time was over.
+    ended: bool,
 }
 
 /// Who may compare the policy.
@@ -101,69 +108,81 @@ enum Lease {
 
 impl<'a> Run<'a> {
     fn new(warm: &'a Warm, wired: &'a Wired) -> Run<'a> {
-        Run { warm, wired, cleaned: None, comparison: None, compared: None, saved: true, lease: Lease::Open }
+        Run {
+            warm,
+            wired,
+            cleaned: None,
+            comparison: None,
+            slice: None,
+            saved: true,
+            lease: Lease::Open,
+            errors: Vec::new(),
+            ended: false,
+        }
     }
 
-    /// The time was over before it could say anything.
-    fn was_dropped(&self) -> bool {
-        self.cleaned.is_none() || self.comparison.is_some() && self.compared.is_none()
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        [&self.cleaned, &self.slice].into_iter().flatten()
+    }
+
+    /// There is nothing left to do, as far as it knows.
+    fn is_complete(&self) -> bool {
+        self.ended && !matches!(self.lease, Lease::Others) && self.reports().all(|report| !report.cancelled)
+    }
+
+    fn compared_to_the_end(&self) -> Option<&Comparison> {
+        let to_the_end = self.saved && self.slice.as_ref().is_some_and(|slice| !slice.cancelled);
+        self.comparison.as_ref().filter(|_| to_the_end)
     }
 
     async fn work(&mut self, asked: bool, limit: TimeLimit, cancel: &CancellationToken) {
-        let cleaned = clean(&self.wired.policy, cancel).await;
-        told(self.wired, &cleaned);
-        self.cleaned = Some(cleaned);
-        if cancel.is_cancelled() && !asked {
-            return;
+        match clean(&self.wired.policy, cancel).await {
+            Ok(report) => self.cleaned = Some(report),
+            Err(error) => self.errors.push(("clean", error)),
         }
-        match self.compare(asked, limit, cancel).await {
-            Ok(None) => {}
-            Ok(Some(report)) => self.compared = Some(Ok(report)),
-            Err(error) => self.compared = Some(Err(error)),
+        if let Err(error) = self.compare(asked, limit, cancel).await {
+            self.errors.push(("reconcile", error));
         }
-        if let Some(compared) = &self.compared {
-            told(self.wired, compared);
-        }
+        self.ended = true;
     }
 
-    async fn compare(
-        &mut self,
-        asked: bool,
-        limit: TimeLimit,
-        cancel: &CancellationToken,
-    ) -> FlowResult<Option<Report>> {
+    async fn compare(&mut self, asked: bool, limit: TimeLimit, cancel: &CancellationToken) -> FlowResult<()> {
         let policy = &self.wired.policy;
         if !asked && self.wired.checkpoints.read().await?.is_none() {
-            return Ok(None);
+            return Ok(());
         }
         let holder = policy.nonces.nonce();
         // It ends with the function, whatever becomes of this.
         if !policy.catalog.lease(LEASE, &holder, policy.clock.now(), limit.deadline).await? {
             self.lease = Lease::Others;
-            return Ok(None);
+            return Ok(());
         }
         self.lease = Lease::Mine(holder);
-        // Now that nobody else writes it.
+        let compared = self.compare_leased(asked, cancel).await;
+        let given_back = self.give_lease_back().await;
+        compared?;
+        given_back.map_err(FlowError::from)
+    }
+
+    /// A slice, now that nobody else writes the checkpoint.
+    async fn compare_leased(&mut self, asked: bool, cancel: &CancellationToken) -> FlowResult<()> {
+        let policy = &self.wired.policy;
         let begun = match self.wired.checkpoints.read().await? {
             Some(under_way) => under_way,
             None if asked => Comparison::beginning(self.warm.clock.now()),
-            None => {
-                self.give_lease_back().await?;
-                return Ok(None);
-            }
+            None => return Ok(()),
         };
         let comparison = self.comparison.insert(begun);
         comparison.slices += 1;
         self.saved = false;
-        let compared = reconcile_slice(policy, Orphans::OfAge, &mut comparison.checkpoint, cancel).await;
-        let done = compared.as_ref().is_ok_and(|report| !report.cancelled);
-        let done_at = done.then(|| policy.clock.now());
+        let slice = self.slice.insert(fresh_report());
+        let compared = reconcile_slice(policy, Orphans::OfAge, &mut comparison.checkpoint, slice, cancel).await;
+        let done_at = (!slice.cancelled).then(|| policy.clock.now());
         // Kept after a failure, too: what was compared before it need not be compared again.
         let saved = self.wired.checkpoints.write(comparison, done_at).await;
         self.saved = saved.is_ok();
-        self.give_lease_back().await?;
-        saved?;
-        compared.map(Some)
+        compared?;
+        saved.map_err(FlowError::from)
     }
 
     async fn give_lease_back(&mut self) -> PortResult<()> {
@@ -197,58 +216,50 @@ async fn save_in_the_rest(warm: &Warm, runs: &mut [Run<'_>], limit: TimeLimit) {
 }
 
 /// Failures are somebody's to act on; work that was done is worth a line.
-fn told(wired: &Wired, result: &FlowResult<Report>) {
-    let policy = &wired.policy.name;
-    let report = match result {
-        Ok(report) => report,
-        Err(error) => return tracing::error!(%policy, "{}", chain(error)),
-    };
-    for failed in &report.failed {
-        tracing::error!(%policy, object = failed.object, "{} failed: {}", report.operation, failed.why);
+fn tell(run: &Run<'_>) {
+    let policy = &run.wired.policy.name;
+    for (what, error) in &run.errors {
+        tracing::error!(%policy, "{what}: {}", chain(error));
     }
-    let counts = json!(report.counts.iter().filter(|(_, n)| **n > 0).collect::<std::collections::BTreeMap<_, _>>());
-    tracing::info!(%policy, complete = !report.cancelled, %counts, notes = ?report.notes, "{}", report.operation);
+    for report in run.reports() {
+        for failed in &report.failed {
+            tracing::error!(%policy, object = failed.object, "{} failed: {}", report.operation, failed.why);
+        }
+        let counts: BTreeMap<_, _> = report.counts.iter().filter(|(_, n)| **n > 0).collect();
+        let (complete, counts) = (!report.cancelled, json!(counts));
+        tracing::info!(%policy, complete, %counts, notes = ?report.notes, "{}", report.operation);
+    }
 }
 
 fn answer(runs: &[Run<'_>]) -> Result<Value, Failure> {
-    let mut complete = true;
-    let mut failures: Vec<String> = Vec::new();
-    let mut policies = Map::new();
-    for run in runs {
-        let name = run.wired.policy.name.to_string();
-        let mut said = Map::new();
-        for (what, result) in [("clean", &run.cleaned), ("reconcile", &run.compared)] {
-            match result {
-                Some(Ok(report)) => {
-                    complete &= !report.cancelled;
-                    said.insert(what.to_owned(), in_json(report));
-                }
-                Some(Err(error)) => failures.push(failed(what, &name, error)),
-                None => {}
-            }
-        }
-        complete &= !run.was_dropped() && !matches!(run.lease, Lease::Others);
-        if let Some(comparison) = &run.comparison {
-            let after = comparison.checkpoint.after.as_ref().map(ToString::to_string);
-            said.insert("comparison".to_owned(), json!({ "slices": comparison.slices, "after": after }));
-        }
-        policies.insert(name, Value::Object(said));
+    let named = |run: &Run<'_>| run.wired.policy.name.to_string();
+    let errors = runs.iter().flat_map(|run| run.errors.iter().map(move |error| (run, error)));
+    let errors: Vec<String> =
+        errors.map(|(run, (what, error))| format!("{what} of {}: {}", named(run), chain(error))).collect();
+    if !errors.is_empty() {
+        return Err(Failure::new("failed", errors.join("; ")));
     }
-    match failures.is_empty() {
-        true => Ok(json!({ "complete": complete, "policies": policies })),
-        false => Err(Failure::new("failed", failures.join("; "))),
-    }
+    let policies: Map<String, Value> = runs.iter().map(|run| (named(run), in_json(run))).collect();
+    Ok(json!({ "complete": runs.iter().all(Run::is_complete), "policies": policies }))
 }
 
-fn failed(what: &str, policy: &str, error: &FlowError) -> String {
-    format!("{what} of {policy}: {}", chain(error))
-}
-
-fn in_json(report: &Report) -> Value {
-    json!({
-        "counts": report.counts,
-        "failures": report.failures,
-        "complete": !report.cancelled,
-        "notes": report.notes,
-    })
+fn in_json(run: &Run<'_>) -> Value {
+    let mut said = Map::new();
+    for report in run.reports() {
+        let told = json!({
+            "counts": report.counts,
+            "failures": report.failures,
+            "complete": !report.cancelled,
+            "notes": report.notes,
+        });
+        said.insert(report.operation.clone(), told);
+    }
+    if let Some(comparison) = &run.comparison {
+        let after = comparison.checkpoint.after.as_ref().map(ToString::to_string);
+        said.insert("comparison".to_owned(), json!({ "slices": comparison.slices, "after": after }));
+    }
+    if !run.ended {
+        said.insert("dropped".to_owned(), Value::Bool(true));
+    }
+    Value::Object(said)
 }

@@ -22,7 +22,7 @@ pub(crate) async fn backfill(
             continue;
         }
         let report = engine::flows::backfill::backfill(&policy, prefix, feed, cancel).await;
-        done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+        done.push(&policy, "backfill", Ok(report));
     }
     Ok(Answer::Done(done))
 }

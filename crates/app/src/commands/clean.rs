@@ -1,7 +1,7 @@
 //! `clean`: what is due, and with `--now` the cleaner itself, at once instead of at the policy's schedule. Graces and
 //! breakers hold all the same (I7).
 
-use crate::answer::{Answer, Done, Due, PolicyDue, ReportView};
+use crate::answer::{Answer, Done, Due, PolicyDue};
 use crate::exit::Failure;
 use crate::instance::Instance;
 use engine::limits::CLEAN_PAGE;
@@ -18,8 +18,8 @@ pub(crate) async fn clean_now(
 ) -> Result<Answer, Failure> {
     let mut done = Done::default();
     for policy in instance.selected(policy)? {
-        let report = engine::flows::clean::clean(&policy, cancel).await?;
-        done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+        let result = engine::flows::clean::clean(&policy, cancel).await;
+        done.push(&policy, "clean", result.map_err(Failure::from));
     }
     Ok(Answer::Done(done))
 }

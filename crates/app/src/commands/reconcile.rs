@@ -12,6 +12,7 @@ use anyhow::Context;
 use engine::config::{CatalogPlace, Config};
 use engine::flows::reconcile::Orphans;
 use engine::policy::Policy;
+use engine::report::Report;
 use lifecycle::time::UnixMs;
 use local::store::Reindexed;
 use std::fs::{self, File};
@@ -33,17 +34,27 @@ pub(crate) async fn reconcile(
             done.reports.push(ReportView::not_begun("reconcile", &policy));
             continue;
         }
-        let notes = compare_files(instance, &policy).await?;
-        let orphans = Orphans::Before(instance.started_at);
-        let mut report = engine::flows::reconcile::reconcile(&policy, orphans, feed, cancel).await?;
-        report.notes.extend(notes);
-        let gap = report.counted("gap");
-        if gap > 0 && report.failures == 0 {
-            report.notes.push(format!("{gap} differences are left: they settle when their events are handled"));
-        }
-        done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+        let result = reconcile_policy(instance, &policy, feed, cancel).await;
+        done.push(&policy, "reconcile", result);
     }
     Ok(Answer::Done(done))
+}
+
+async fn reconcile_policy(
+    instance: &Instance,
+    policy: &Policy,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Report, Failure> {
+    let notes = compare_files(instance, policy).await?;
+    let orphans = Orphans::Before(instance.started_at);
+    let mut report = engine::flows::reconcile::reconcile(policy, orphans, feed, cancel).await?;
+    report.notes.extend(notes);
+    let gap = report.counted("gap");
+    if gap > 0 && report.failures == 0 {
+        report.notes.push(format!("{gap} differences are left: they settle when their events are handled"));
+    }
+    Ok(report)
 }
 
 /// Compares the index of a policy's buckets with their folders, so that the listings that are compared next tell what is

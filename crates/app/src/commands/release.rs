@@ -21,16 +21,20 @@ pub(crate) async fn release(
     let mut done = Done::default();
     for selected in instance.selected(policy)? {
         // Unasked, a release of what has not tripped would forgive removals that may yet grow into a mass deletion.
-        if policy.is_none() && selected.catalog.state().await?.tripped.is_none() {
+        let tripped = selected.catalog.state().await.map(|state| state.tripped.is_some());
+        if policy.is_none() && tripped.as_ref().is_ok_and(|tripped| !tripped) {
             continue;
         }
-        let report = engine::flows::release::release(&selected, who).await?;
-        let name = selected.name.as_str();
-        done.reports.push(ReportView::of(Some(name), report));
-        if selected.mode == Mode::Mirror {
+        let released = match tripped {
+            Ok(_) => engine::flows::release::release(&selected, who).await.map_err(Failure::from),
+            Err(error) => Err(error.into()),
+        };
+        let is_released = released.is_ok();
+        done.push(&selected, "release", released);
+        if is_released && selected.mode == Mode::Mirror {
             let orphans = Orphans::Before(instance.started_at);
-            let report = engine::flows::reconcile::reconcile(&selected, orphans, feed, cancel).await?;
-            done.reports.push(ReportView::of(Some(name), report));
+            let result = engine::flows::reconcile::reconcile(&selected, orphans, feed, cancel).await;
+            done.push(&selected, "reconcile", result.map_err(Failure::from));
         }
     }
     if done.reports.is_empty() {

@@ -6,7 +6,7 @@ use crate::command::{Undelete, What};
 use crate::exit::Failure;
 use crate::feed::Feed;
 use crate::instance::{Instance, object_key};
-use engine::flows::undelete::{Depth, Removed};
+use engine::flows::undelete::{self as flow, Depth, Removed};
 use engine::policy::Mode;
 use lifecycle::time::UnixMs;
 use tokio_util::sync::CancellationToken;
@@ -40,9 +40,15 @@ pub(crate) async fn undelete(
     let depth = if asked.newest_only { Depth::Newest } else { Depth::All };
     let mut done = Done::default();
     for policy in policies {
-        let source = source(instance, &policy)?;
-        let report = engine::flows::undelete::undelete(&policy, &removed, depth, &source, who, feed, cancel).await?;
-        done.reports.push(ReportView::of(Some(policy.name.as_str()), report));
+        if cancel.is_cancelled() {
+            done.reports.push(ReportView::not_begun("undelete", &policy));
+            continue;
+        }
+        let result = match source(instance, &policy) {
+            Ok(source) => Ok(flow::undelete(&policy, &removed, depth, &source, who, feed, cancel).await),
+            Err(failure) => Err(failure),
+        };
+        done.push(&policy, "undelete", result);
     }
     Ok(Answer::Done(done))
 }

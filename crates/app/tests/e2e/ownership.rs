@@ -4,6 +4,7 @@
 use crate::process::{Folder, Serving};
 use crate::proxy::Proxy;
 use crate::services::{Cloud, Through, until};
+use serde_json::Value;
 use std::fs;
 
 const COPIES: &str = "source = \"local://mine\"\ndestination = \"s3://cloud@copies\"";
@@ -124,6 +125,17 @@ fn a_service_out_of_reach_keeps_no_other_policy_from_its_work() {
     let restored = folder.root().join("restored");
     folder.ok(&["restore", "--policy", "here", "o.txt", "--to", restored.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(restored.join("o.txt")).unwrap(), "copied");
+    // Of all policies: each is told of, and the failure of one is not the others'.
+    for words in [&["clean", "--now", "--json"][..], &["reconcile", "--json"]] {
+        let ended = folder.run(words);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let reports: Value = serde_json::from_str(&ended.out).unwrap();
+        let failures = |policy: &str| {
+            let reports = reports["reports"].as_array().unwrap();
+            reports.iter().find(|report| report["policy"] == policy).unwrap()["failures"].as_u64().unwrap()
+        };
+        assert!(failures("docs") == 1 && failures("here") == 0, "{reports:#}");
+    }
     assert_eq!(serving.stop(), 0, "{}", folder.log());
     // No daemon runs: the same holds for a command by itself.
     folder.ok(&["restore", "--policy", "here", "o.txt", "--to", folder.root().join("again").to_str().unwrap()]);

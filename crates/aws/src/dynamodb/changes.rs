@@ -1,6 +1,7 @@
 //! Conditional changes of rows, one or a thousand (V4): each names the rev that was read, and gives a new one.
 //!
-//! One change is one call; many go 25 to a call, several calls at a time. A change whose answer was lost is recognised by
+//! A change that comes alone is a call of its own; those that come together, from one caller or from many keys at once, go 25
+//! to a call, several calls at a time. A change whose answer was lost is recognised by
 //! its own rev where it is tried again. A crash between two calls leaves each row as it was or as it was to be.
 
 use super::expression::Expression;

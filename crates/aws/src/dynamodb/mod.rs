@@ -28,7 +28,9 @@ pub use schema::{check_table, create_table};
 
 use crate::error_map::Call;
 use crate::gather::Gather;
-use crate::limits::{BATCH_STATEMENTS_MAX, LEFT_OVER_WAIT_MAX, LEFT_OVER_WAIT_MIN, SHARED_CALLS_IN_FLIGHT};
+use crate::limits::{
+    BATCH_STATEMENTS_MAX, LEFT_OVER_WAIT_MAX, LEFT_OVER_WAIT_MIN, SHARED_CALLS_IN_FLIGHT, STATE_READS_IN_FLIGHT,
+};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -119,7 +121,7 @@ impl DynamoDbCatalog {
             takes_statements: AtomicBool::new(true),
             inserts: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
             changes: Gather::new(SHARED_CALLS_IN_FLIGHT, BATCH_STATEMENTS_MAX),
-            states: Gather::new(2, usize::MAX),
+            states: Gather::new(STATE_READS_IN_FLIGHT, usize::MAX),
             clock,
             nonces,
             capacity: Capacity::default(),

@@ -28,10 +28,11 @@ pub(super) enum Put {
 impl DynamoDbCatalog {
     /// Puts the row if it is new; else sets only attributes that it lacks.
     pub(super) async fn upsert_row(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
-        let call = self.call("put catalog row", "dynamodb:UpdateItem", format!("{original} / {}", row.copy_key));
+        let call = self.call_for(original, row);
         self.not_reserved(&call, original, row)?;
-        // The rule: one call, which makes the row or fills it in; of several at once, one that makes them all. Only a row that comes with a time of its own cannot be
-        // put so: `disowned_at` missing says "active" where a row is there, and is no attribute that it lacks.
+        // The rule: one call, which makes the row or fills it in; of several at once, one that makes them all. Only a row
+        // that comes with a time of its own cannot be put so: `disowned_at` missing says "active" where a row is there, and
+        // is no attribute that it lacks.
         if row.state == (CopyState::Active { due_at: None }) {
             if self.insert_row(original, row).await? == Inserted::Done {
                 return Ok(());
@@ -58,7 +59,7 @@ impl DynamoDbCatalog {
 
     /// Makes an active row, or fills it in, by one call.
     pub(super) async fn put_alone(&self, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {
-        let call = self.call("put catalog row", "dynamodb:UpdateItem", format!("{original} / {}", row.copy_key));
+        let call = self.call_for(original, row);
         match self.fill_in(&call, original, row, false).await? {
             Put::Done => Ok(()),
             Put::Refused(there) => Err(self.not_ours(&call, original, there)),
@@ -136,6 +137,10 @@ impl DynamoDbCatalog {
         };
         update.only_if(condition);
         self.update_item(call, keys(self.layout.partition(original), row.copy_key.as_str()), update).await
+    }
+
+    fn call_for(&self, original: &ObjectKey, row: &CopyRow) -> Call {
+        self.call("put catalog row", "dynamodb:UpdateItem", format!("{original} / {}", row.copy_key))
     }
 
     fn not_reserved(&self, call: &Call, original: &ObjectKey, row: &CopyRow) -> PortResult<()> {

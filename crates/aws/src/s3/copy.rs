@@ -116,8 +116,9 @@ impl Copier {
             // A store that encrypts or joins tags them anew. One that heeds no conditions copied whatever was there.
             let now = self.from.look(&request.from, request.version.version_id.as_ref()).await?;
             if now.is_none_or(|now| now.head.version.etag != request.version.etag) {
-                let why = "it was written meanwhile, and the store may have copied that: look at the copy".to_owned();
-                return Err(self.call(request).failed(ErrorKind::Damaged(why)));
+                let why = "it was written meanwhile, and the store may have copied that instead: look at the copy, and delete \
+                           it from the destination if it is not that version, before a comparison adopts it";
+                return Err(self.call(request).failed(ErrorKind::Damaged(why.to_owned())));
             }
         }
         let mut head = source.head.clone();

@@ -91,12 +91,9 @@ async fn page(
         .buffer_unordered(BACKFILL_KEYS_IN_FLIGHT);
     while let Some((key, how)) = ended.next().await {
         match how {
-            Ok(Ended::Counted(what)) => told(report, what, progress),
             Ok(Ended::Copied) => copied.push(key),
-            Err(error) => {
-                report.count("keys", 1);
-                report.fail(key, chain(&error));
-            }
+            Ok(Ended::Counted(what)) => tell(report, progress, key, Ok(what)),
+            Err(error) => tell(report, progress, key, Err(error)),
         }
     }
     drop(ended);
@@ -106,9 +103,13 @@ async fn page(
     Ok(next)
 }
 
-fn told(report: &mut Report, what: &'static str, progress: &dyn Progress) {
+/// Says how a key's work ended.
+fn tell(report: &mut Report, progress: &dyn Progress, key: ObjectKey, how: FlowResult<&'static str>) {
     report.count("keys", 1);
-    report.count(what, 1);
+    match how {
+        Ok(what) => report.count(what, 1),
+        Err(error) => report.fail(key, chain(&error)),
+    }
     progress.at(report.counted("keys"), None, "keys");
 }
 
@@ -204,18 +205,12 @@ async fn settle_copied(
                     _ => false,
                 };
                 let how = if settled { Ok(()) } else { settle(policy, &key, Ask::BY_LOOK).await };
-                (key, how)
+                (key, how.map(|()| "copied"))
             }
         })
         .buffer_unordered(BACKFILL_KEYS_IN_FLIGHT);
     while let Some((key, how)) = ended.next().await {
-        match how {
-            Ok(()) => told(report, "copied", progress),
-            Err(error) => {
-                report.count("keys", 1);
-                report.fail(key, chain(&error));
-            }
-        }
+        tell(report, progress, key, how);
     }
 }
 

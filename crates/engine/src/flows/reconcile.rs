@@ -82,8 +82,8 @@ pub async fn reconcile(
     Ok(report)
 }
 
-/// What was compared is told even where it is nothing.
-pub(super) fn fresh_report() -> Report {
+/// An empty report: what was compared is told even where it is nothing.
+pub fn fresh_report() -> Report {
     let mut report = Report::of("reconcile");
     for what in ["keys", "differences", "gap"] {
         report.count(what, 0);

@@ -11,7 +11,7 @@
 //! Laws: I2, I9, I11, V8, as the whole comparison keeps them.
 
 use crate::error::{FlowResult, PortResult};
-use crate::flows::reconcile::{Orphans, Run, copy_listed, fresh_report, mirrored_key};
+use crate::flows::reconcile::{Orphans, Run, copy_listed, mirrored_key};
 use crate::flows::settle::settle;
 use crate::limits::{KEYS_IN_FLIGHT, LIST_PAGE, SLICES_OF_ONE_KEY, WINDOW_PAGES};
 use crate::policy::{Mode, Policy};
@@ -39,37 +39,39 @@ pub struct Checkpoint {
 }
 
 /// Goes on with the comparison from `checkpoint`, and moves it with every key, until all is compared or `cancel` says to
-/// stop. The report counts this slice, as [`reconcile`](crate::flows::reconcile::reconcile)'s does; it is `cancelled` when
-/// there is more to do. At the end the policy's state has what all slices together left.
+/// stop. Adds to the report what this slice did, as [`reconcile`](crate::flows::reconcile::reconcile)'s counts it; it stays
+/// `cancelled` until all is compared. Then the policy's state has what all slices together left.
+///
+/// Checkpoint and report are the caller's, and true between any two keys: what was done before a listing failed, or before
+/// the slice was dropped, is told all the same. An error is a listing's, or the policy's state could not be written.
 pub async fn reconcile_slice(
     policy: &Policy,
     orphans: Orphans,
     checkpoint: &mut Checkpoint,
+    report: &mut Report,
     cancel: &CancellationToken,
-) -> FlowResult<Report> {
-    let mut report = fresh_report();
+) -> FlowResult<()> {
     let adopt_before = orphans.written_before(policy);
     let gap_before = checkpoint.gap;
+    report.cancelled = true;
     loop {
         let window = match cancel.is_cancelled() {
             true => None,
-            false => Some(Window::after(policy, checkpoint.after.as_ref(), &mut report).await?),
+            false => Some(Window::after(policy, checkpoint.after.as_ref(), report).await?),
         };
         let whole = match &window {
-            Some(window) => window.compare(policy, adopt_before, (checkpoint, gap_before), &mut report, cancel).await,
+            Some(window) => window.compare(policy, adopt_before, (checkpoint, gap_before), report, cancel).await,
             None => false,
         };
-        let Some(window) = window.filter(|_| whole) else {
-            report.cancelled = true;
-            return Ok(report);
-        };
+        let Some(window) = window.filter(|_| whole) else { return Ok(()) };
         match window.until {
             Some(until) => checkpoint.after = Some(until),
             None => break,
         }
     }
     policy.catalog.set_state(StateChange::Reconciled(policy.clock.now(), checkpoint.gap)).await?;
-    Ok(report)
+    report.cancelled = false;
+    Ok(())
 }
 
 /// What the listings have between the checkpoint and `until`.
@@ -83,8 +85,15 @@ struct Window {
     mirrored: BTreeMap<ObjectKey, Listed>,
     /// Copies of originals of this window.
     copies: BTreeMap<ObjectKey, Vec<ListedCopy>>,
-    /// Copies that lie here, by their own key, of originals that do not, or may not: those whose names had to be cut.
-    strays: BTreeMap<ObjectKey, ListedCopy>,
+    /// Copies that lie here, of originals that do not, or may not: those whose names had to be cut. By original, in the order
+    /// of the listing.
+    strays: BTreeMap<ObjectKey, Vec<ListedCopy>>,
+}
+
+/// What there is to compare under one name: a key, strays of which this is the first, or both.
+struct There<'a> {
+    is_key: bool,
+    strays: &'a [ListedCopy],
 }
 
 impl Window {
@@ -132,10 +141,8 @@ impl Window {
         let within = after.is_none_or(|after| original > *after) && self.until.as_ref().is_none_or(|u| original <= *u);
         // One whose name had to cut its original may lie on the other side of a checkpoint between the two.
         let whole = copy.copy.as_str().starts_with(original.as_str());
-        match within && whole {
-            true => self.copies.entry(original).or_default().push(copy),
-            false => drop(self.strays.insert(copy.copy.clone(), copy)),
-        }
+        let of = if within && whole { &mut self.copies } else { &mut self.strays };
+        of.entry(original).or_default().push(copy);
         Ok(())
     }
 
@@ -152,8 +159,12 @@ impl Window {
         let rows = self.rows.iter().flatten();
         let keys = self.source.keys().chain(self.mirrored.keys()).chain(self.copies.keys()).chain(rows);
         let keys: BTreeSet<&ObjectKey> = keys.collect();
+        // Those of one original with the first of them, one after the other: each is settled, and would copy what the others
+        // do.
+        let strays: BTreeMap<&ObjectKey, &[ListedCopy]> =
+            self.strays.values().filter_map(|copies| Some((&copies.first()?.copy, copies.as_slice()))).collect();
         // In one order: the checkpoint that passes a key has passed the strays before it, too.
-        let places: BTreeSet<&ObjectKey> = keys.iter().copied().chain(self.strays.keys()).collect();
+        let places: BTreeSet<&ObjectKey> = keys.iter().chain(strays.keys()).copied().collect();
         let places: Vec<ObjectKey> = places.into_iter().cloned().collect();
         let dropped_at = checkpoint.under_way.take();
         let tries_of = |place: &ObjectKey| dropped_at.as_ref().filter(|(key, _)| key == place).map_or(0, |(_, n)| *n);
@@ -162,8 +173,10 @@ impl Window {
         let mut ended = stream::iter(places.iter().cloned().enumerate())
             .take_while(|(n, _)| ready(*n == 0 || !cancel.is_cancelled()))
             .map(|(_, place)| {
-                let (tries, is_key) = (tries_of(&place), keys.contains(&place));
-                async move { self.place(policy, adopt_before, &place, tries, is_key).await }
+                let tries = tries_of(&place);
+                let there =
+                    There { is_key: keys.contains(&place), strays: strays.get(&place).copied().unwrap_or_default() };
+                async move { self.place(policy, adopt_before, &place, tries, there).await }
             })
             .buffered(KEYS_IN_FLIGHT);
         checkpoint.under_way = places.first().and_then(begun);
@@ -180,14 +193,14 @@ impl Window {
         n == places.len()
     }
 
-    /// What there is to compare under one name: a stray copy, a key, or both.
+    /// Compares what there is under one name.
     async fn place(
         &self,
         policy: &Policy,
         adopt_before: UnixMs,
         place: &ObjectKey,
         tries: u32,
-        is_key: bool,
+        there: There<'_>,
     ) -> Report {
         // It was the first of a slice and outlasted it: another try would be the same, and nothing behind it be compared.
         if tries >= SLICES_OF_ONE_KEY {
@@ -200,16 +213,10 @@ impl Window {
             return report;
         }
         let mut report = Report::of("reconcile");
-        // Those of one original one after the other, with the first: each is settled, and would copy what the others do.
-        if let Some(here) = self.strays.get(place) {
-            let mut of_same = self.strays.values().filter(|copy| copy.original == here.original).peekable();
-            if of_same.peek().is_some_and(|first| first.copy == *place) {
-                for copy in of_same {
-                    report.absorb(Run::new(policy, adopt_before).stray(copy).await);
-                }
-            }
+        for copy in there.strays {
+            report.absorb(Run::new(policy, adopt_before).stray(copy).await);
         }
-        if is_key {
+        if there.is_key {
             report.absorb(self.compare_key(policy, adopt_before, place).await);
         }
         report

@@ -84,15 +84,16 @@ pub async fn restore(
     }
     let mut archived = Collect::new(&policy.scratch);
     if let Err(error) = one.all(&mut report, &mut archived, progress, cancel).await {
-        // What comes behind it was not even asked for: a person should know now, not when the others have come.
-        report.fail(&policy.name, chain(&error));
+        // What comes behind it was not even asked for. Cut short like this it waits for nothing: a person should know now,
+        // not when the others have come.
+        report.fail_with(&policy.name, &error);
         report.cancelled = true;
     }
     // Stores tell whole seconds.
     let waited_since = Some(UnixMs(began.0 - began.0.rem_euclid(1_000)));
     let one = One { waited_since, ..one };
     if let Err(error) = one.await_archived(began, &mut report, archived, progress, cancel).await {
-        report.fail(&policy.name, chain(&error));
+        report.fail_with(&policy.name, &error);
     }
     report
 }
@@ -181,7 +182,9 @@ impl One<'_> {
     /// Says of every copy that has not come that it has not.
     async fn give_up(&self, mut waiting: ByOriginal, late: bool, report: &mut Report) -> PortResult<()> {
         let remedy = match late {
-            true => "it has not come for days: look at the bucket, then give the same command again",
+            true => {
+                "for days it has not come, or could not be written (the log says why): give the same command again then"
+            }
             false => "stopped before it came: give the same command again then",
         };
         report.cancelled |= !late;
@@ -203,6 +206,7 @@ impl One<'_> {
         cancel: &CancellationToken,
     ) -> PortResult<bool> {
         let mut stopped = false;
+        let mut waits = Vec::new();
         // Cancelled, it begins nothing more and finishes what is under way: the report names all that was done.
         let mut results = stream::iter(page)
             .map(|(key, wanted)| async move {
@@ -215,10 +219,13 @@ impl One<'_> {
         while let Some((of_key, waits_for)) = results.next().await {
             stopped |= of_key.cancelled;
             report.absorb(of_key);
-            if let Some(copy) = waits_for {
-                archived.add(&copy).await?;
-            }
+            waits.extend(waits_for);
             progress.at(report.counted("restored"), None, "objects");
+        }
+        drop(results);
+        // Not before: what fails here must not drop writes that are under way.
+        for copy in &waits {
+            archived.add(copy).await?;
         }
         if stopped {
             report.notes.push("stopped before the end: give the same command again to go on".to_owned());
@@ -229,25 +236,29 @@ impl One<'_> {
     /// What was waited for still is.
     fn not_begun(&self, key: &ObjectKey, wanted: &Wanted) -> Outcome {
         let report = Report { cancelled: true, ..Report::of("restore") };
-        let waits_for = match (wanted, self.waited_since) {
+        (report, self.awaited(key, wanted))
+    }
+
+    /// The copy that is being waited for, if that is what is wanted.
+    fn awaited(&self, key: &ObjectKey, wanted: &Wanted) -> Option<ListedCopy> {
+        match (wanted, self.waited_since) {
             (Wanted::Copy(copy), Some(_)) => Some(ListedCopy::waiting(key, copy.object())),
             _ => None,
-        };
-        (report, waits_for)
+        }
     }
 
     async fn restore(&self, key: &ObjectKey, wanted: &Wanted) -> Outcome {
         let mut report = Report::of("restore");
         let waits_for = match self.try_restore(key, wanted, &mut report).await {
             Ok(waits_for) => waits_for,
-            Err(error) => match (wanted, self.waited_since) {
-                // Days of waiting are not lost to a minute's outage.
-                (Wanted::Copy(copy), Some(_)) if error.retry() != Retry::Never => {
+            // Days of waiting are not lost to a minute's outage.
+            Err(error) => match self.awaited(key, wanted).filter(|_| error.retry() != Retry::Never) {
+                Some(copy) => {
                     tracing::warn!(%key, "it is looked for again: {}", chain(&error));
-                    Some(ListedCopy::waiting(key, copy.object()))
+                    Some(copy)
                 }
-                _ => {
-                    report.fail(key, chain(&error));
+                None => {
+                    report.fail_with(key, &error);
                     None
                 }
             },

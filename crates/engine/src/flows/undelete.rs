@@ -8,7 +8,7 @@
 
 use crate::error::{ErrorKind, FlowError, FlowResult, PortResult};
 use crate::flows::settle::settle;
-use crate::limits::COMMAND_KEYS_IN_FLIGHT;
+use crate::limits::{COMMAND_KEYS_IN_FLIGHT, LIST_PAGE};
 use crate::policy::{Mode, Policy};
 use crate::ports::catalog::{IndexQuery, Indexed, StateChange};
 use crate::ports::journal::Action;
@@ -51,7 +51,8 @@ pub enum Depth {
 }
 
 /// Brings removed objects back. Counts `undeleted`, `copies`, `skipped-live`, `nothing-left`. After `Since`, a tripped breaker
-/// is released if all removals that tripped it are undone.
+/// is released if all removals that tripped it are undone. A listing that fails is a failure of the policy's, and the report
+/// is `cancelled`: what comes behind it was not begun.
 pub async fn undelete(
     policy: &Policy,
     what: &Removed,
@@ -60,32 +61,26 @@ pub async fn undelete(
     who: &str,
     progress: &dyn Progress,
     cancel: &CancellationToken,
-) -> FlowResult<Report> {
+) -> Report {
     let mut report = Report::of("undelete");
     if policy.mode == Mode::Mirror {
         report.fail(&policy.name, "a mirror keeps no history: nothing can be undeleted from it");
-        return Ok(report);
+        return report;
     }
     let one = One { policy, source: source.as_ref(), who, depth };
-    match what {
-        Removed::Key(key) => one.undelete(key, &mut report).await,
-        Removed::Prefix(prefix) => {
-            let mut keys = Keys::under(policy, prefix);
-            while let Some(page) = keys.next().await? {
-                if !one.undelete_all(&page, &mut report, progress, cancel).await {
-                    break;
-                }
-            }
+    let ended = match what {
+        Removed::Key(key) => {
+            one.undelete(key, &mut report).await;
+            Ok(())
         }
-        Removed::Since(since) => {
-            let started = policy.clock.now();
-            one.undelete_since(*since, &mut report, progress, cancel).await?;
-            if report.is_success() {
-                one.release_if_undone(*since, started, &mut report).await?;
-            }
-        }
+        Removed::Prefix(prefix) => one.undelete_under(prefix, &mut report, progress, cancel).await,
+        Removed::Since(since) => one.undelete_since(*since, &mut report, progress, cancel).await,
+    };
+    if let Err(error) = ended {
+        report.fail_with(&policy.name, &error);
+        report.cancelled = true;
     }
-    Ok(report)
+    report
 }
 
 struct One<'a> {
@@ -96,7 +91,21 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    /// All keys whose tombstones were noted since then.
+    async fn undelete_under(
+        &self,
+        prefix: &str,
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        let mut keys = Keys::under(self.policy, prefix);
+        while let Some(page) = keys.next().await?
+            && self.undelete_all(&page, report, progress, cancel).await
+        {}
+        Ok(())
+    }
+
+    /// All keys whose tombstones were noted since then; then the breaker that they tripped.
     async fn undelete_since(
         &self,
         since: UnixMs,
@@ -104,15 +113,20 @@ impl One<'_> {
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> PortResult<()> {
+        let started = self.policy.clock.now();
         let until = UnixMs(i64::MAX);
-        let mut query = IndexQuery { what: Indexed::Removed, from: since, until, after: None, limit: 1_000 };
+        let mut query = IndexQuery { what: Indexed::Removed, from: since, until, after: None, limit: LIST_PAGE };
         loop {
             let page = self.policy.catalog.index(&query).await?;
             let keys: Vec<ObjectKey> = page.items.into_iter().map(|entry| entry.original).collect();
             query.after = page.next;
             if !self.undelete_all(&keys, report, progress, cancel).await || query.after.is_none() {
-                return Ok(());
+                break;
             }
+        }
+        match report.is_success() {
+            true => self.release_if_undone(since, started, report).await,
+            false => Ok(()),
         }
     }
 

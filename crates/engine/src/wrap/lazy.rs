@@ -52,10 +52,11 @@ impl<T: Clone> Lazy<T> {
         {
             return Ok(value.clone());
         }
-        let failed = state.failed.take();
-        if let Some(error) = failed.filter(|_| self.times.load(Ordering::Acquire) != times) {
-            state.failed = Some(error.clone());
-            return Err(error);
+        // Asked and answered while this one waited.
+        if let Some(error) = &state.failed
+            && self.times.load(Ordering::Acquire) != times
+        {
+            return Err(error.clone());
         }
         let asked = ask().await;
         match &asked {

@@ -327,9 +327,8 @@ async fn undelete_since_brings_everything_back_and_clears_the_breaker() {
     world.logs.expect("the breaker tripped");
     let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
     let since = Removed::Since(before);
-    let report = undelete(&world.policy, &since, Depth::All, &source, "alice", &Silent, &CancellationToken::new())
-        .await
-        .unwrap();
+    let report =
+        undelete(&world.policy, &since, Depth::All, &source, "alice", &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("undeleted"), report.failures), (5, 0), "{report:?}");
     assert_eq!(world.memory.catalog.state().await.unwrap().tripped, None);
     for n in 0..5 {

@@ -2,7 +2,7 @@
 
 use crate::world::{GRACE, Source, World, keep, key, rules};
 use engine::error::ErrorKind;
-use engine::flows::reconcile::Orphans;
+use engine::flows::reconcile::{Orphans, fresh_report};
 use engine::flows::reconcile_slice::{Checkpoint, reconcile_slice};
 use engine::limits::{KEYS_IN_FLIGHT, LIST_PAGE, ORPHAN_AGE, WINDOW_PAGES};
 use engine::policy::{Mode, Policy};
@@ -48,7 +48,8 @@ async fn sliced(world: &World, keys: bool, readings: usize) -> (usize, Report) {
         stop.left.store(readings, Ordering::Relaxed);
         *stop.cancel.lock().unwrap() = cancel.clone();
         let before = checkpoint.clone();
-        let report = reconcile_slice(&policy, Orphans::OfAge, &mut checkpoint, &cancel).await.unwrap();
+        let mut report = fresh_report();
+        reconcile_slice(&policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel).await.unwrap();
         let more = report.cancelled;
         all.absorb(report);
         if !more {
@@ -188,13 +189,15 @@ async fn a_listing_that_fails_ends_the_slice_and_the_checkpoint_keeps_what_was_c
     for call in ["source.list", "copies.list", "keys.keys"] {
         world.faults.at(call, 1, Fate::FailBefore(ErrorKind::Unavailable));
         let cancel = CancellationToken::new();
-        let result = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).await;
-        assert!(result.is_err(), "{call}");
+        let mut report = fresh_report();
+        let result = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel).await;
+        assert!(result.is_err() && report.cancelled, "{call}");
         assert_eq!(checkpoint, before, "{call}");
     }
     assert_eq!(world.memory.catalog.state().await.unwrap().reconciled, None);
     let cancel = CancellationToken::new();
-    reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).await.unwrap();
+    let mut report = fresh_report();
+    reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel).await.unwrap();
     let at_the_end = Some((world.memory.clock.now(), 2));
     assert_eq!(world.memory.catalog.state().await.unwrap().reconciled, at_the_end, "what earlier slices left counts");
 }
@@ -231,14 +234,33 @@ async fn a_key_that_outlasts_its_slices_is_passed_over_and_told_of() {
     let cancel = CancellationToken::new();
     for (tries, call) in [(1, 2), (2, 1)] {
         copies(call);
-        let dropped = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).now_or_never();
-        assert!(dropped.is_none());
+        let mut report = fresh_report();
+        let slice = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel);
+        assert!(slice.now_or_never().is_none());
+        assert!(report.cancelled);
         assert_eq!(checkpoint.under_way, Some((key("large"), tries)), "after {:?}", checkpoint.after);
     }
-    let report = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &cancel).await.unwrap();
+    let mut report = fresh_report();
+    reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel).await.unwrap();
     assert_eq!((report.counted("gap"), report.failures, report.cancelled), (1, 1, false), "{report:?}");
     assert_eq!((world.active("z"), world.active("large")), (vec!["z".to_owned()], vec![]));
     assert_eq!(checkpoint.under_way, None);
+}
+
+#[tokio::test]
+async fn what_failed_before_a_slice_was_dropped_is_told() {
+    let world = World::new(Source::Versioned, rules());
+    for name in ["a", "large"] {
+        world.put(name, name);
+    }
+    world.faults.at("copier.copy", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    world.faults.at("copier.copy", 2, Fate::First(Box::pin(std::future::pending())));
+    let (mut checkpoint, mut report) = (Checkpoint::default(), fresh_report());
+    let cancel = CancellationToken::new();
+    let slice = reconcile_slice(&world.policy, Orphans::OfAge, &mut checkpoint, &mut report, &cancel);
+    assert!(slice.now_or_never().is_none());
+    let failed: Vec<&str> = report.failed.iter().map(|failed| failed.object.as_str()).collect();
+    assert_eq!((failed, report.counted("gap"), checkpoint.gap), (vec!["a"], 1, 1), "{report:?}");
 }
 
 /// The catalog cannot list its keys, and the copies lie beyond the window in which their original would be.

@@ -5,7 +5,7 @@ use engine::error::ErrorKind;
 use engine::flows::clean::clean;
 use engine::flows::reconcile::{Orphans, reconcile};
 use engine::flows::undelete::{Depth, Removed, undelete};
-use engine::limits::ORPHAN_AGE;
+use engine::limits::{LIST_PAGE, ORPHAN_AGE};
 use engine::memory::bucket::RETRIEVAL;
 use engine::ports::clock::Clock;
 use engine::ports::objects::ObjectWrite;
@@ -16,13 +16,13 @@ use engine::wrap::tap::Fate;
 use lifecycle::event::ObjectEvent;
 use lifecycle::restore::{Selection, Wanted, select};
 use lifecycle::row::{CopyRow, Reason};
-use lifecycle::time::SpanMs;
+use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 async fn undeleted(world: &World, what: Removed, depth: Depth) -> Report {
     let source: Arc<dyn ObjectWrite> = Arc::clone(&world.memory.source) as _;
-    undelete(&world.policy, &what, depth, &source, "alice", &Silent, &CancellationToken::new()).await.unwrap()
+    undelete(&world.policy, &what, depth, &source, "alice", &Silent, &CancellationToken::new()).await
 }
 
 fn the_key() -> Removed {
@@ -77,13 +77,33 @@ async fn archived_copies_are_asked_for_until_the_object_is_back() {
     let faults = Arc::new(Faults::default());
     faults.at("target.put", 1, Fate::FailBefore(ErrorKind::Unavailable));
     let (source, cancel) = (world.write_through("target", faults), CancellationToken::new());
-    undelete(&world.policy, &the_key(), Depth::All, &source, "alice", &Silent, &cancel).await.unwrap();
+    undelete(&world.policy, &the_key(), Depth::All, &source, "alice", &Silent, &cancel).await;
     assert_eq!(world.active("a"), ["three", "two", "one"]);
     archive(world.rows("a").into_iter().filter(CopyRow::is_active).collect());
     told().await;
     let report = undeleted(&world, the_key(), Depth::All).await;
     assert_eq!((report.counted("undeleted"), report.failures), (1, 0), "{report:?}");
     assert_eq!(world.original("a").as_deref(), Some("three"));
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_is_told_with_what_was_done_before_it() {
+    let world = World::new(Source::Versioned, rules());
+    let names: Vec<String> = (0..=LIST_PAGE).map(|n| format!("k{n:04}")).collect();
+    for name in &names {
+        world.protect(name, name).await;
+    }
+    for name in &names {
+        world.remove(name).await;
+    }
+    for (what, call) in [(Removed::Prefix("k".to_owned()), "keys.keys"), (Removed::Since(UnixMs(0)), "catalog.index")] {
+        world.faults.at(call, 2, Fate::FailBefore(ErrorKind::Unavailable));
+        let report = undeleted(&world, what, Depth::Newest).await;
+        let done = report.counted("undeleted") + report.counted("skipped-live");
+        assert_eq!(done, LIST_PAGE as u64, "{call}: {:?} {:?}", report.counts, report.failed);
+        let failed: Vec<&str> = report.failed.iter().map(|failed| failed.object.as_str()).collect();
+        assert!(report.cancelled && failed == [world.policy.name.as_str()], "{call}: {failed:?}");
+    }
 }
 
 #[tokio::test]

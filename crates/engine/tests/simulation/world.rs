@@ -266,7 +266,7 @@ impl World {
                 let depth = *self.rng.pick(&[Depth::All, Depth::Newest]);
                 let writer = Arc::clone(&self.writer);
                 Box::pin(async move {
-                    Outcome::Reported(undelete(&policy, &what, depth, &writer, "sim", &Silent, &cancel).await)
+                    Outcome::Reported(Ok(undelete(&policy, &what, depth, &writer, "sim", &Silent, &cancel).await))
                 })
             }
             Work::Release => Box::pin(async move { Outcome::Reported(release(&policy, "sim").await) }),
