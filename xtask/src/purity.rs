@@ -6,7 +6,7 @@ use crate::run::Outcome;
 use crate::sources::{files, read};
 use anyhow::{Context, Result, bail};
 
-const ALLOWED: [&str; 3] = ["jiff", "sha2", "thiserror"];
+const ALLOWED: [&str; 4] = ["base64", "jiff", "sha2", "thiserror"];
 const FORBIDDEN: [&str; 11] = [
     "std::time",
     "std::net",

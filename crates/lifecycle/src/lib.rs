@@ -5,6 +5,7 @@
 //! serialization and no logging, and CI asserts that by the manifest. The effects live in `engine`, one flow per rule,
 //! under the same names.
 
+pub mod archive;
 pub mod breaker;
 pub mod clean;
 pub mod copy_key;
