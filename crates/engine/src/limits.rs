@@ -80,3 +80,23 @@ pub const EVENT_WAIT_MAX: SpanMs = SpanMs::minutes(15);
 pub const INDEX_SHARDS_MAX: u32 = 64;
 /// Bytes of the prefix of a policy that shares its table.
 pub const TABLE_PREFIX_BYTES_MAX: usize = 64;
+/// Archived records that are written at the same time.
+pub const ARCHIVE_PUTS_IN_FLIGHT: usize = 64;
+/// Shards that one process reads at the same time, of one stream.
+pub const SHARDS_IN_FLIGHT: usize = 128;
+/// How long a shard belongs to who reads it, without renewing that.
+pub const SHARD_LEASE_FOR: SpanMs = SpanMs::minutes(1);
+/// How often that is renewed.
+pub const SHARD_LEASE_RENEW_EVERY: SpanMs = SpanMs::seconds(15);
+/// How often a stream is asked for its shards.
+pub const SHARDS_LOOK_EVERY: SpanMs = SpanMs::seconds(10);
+/// How long a shard that had nothing new is left alone: it answers five readings a second at most.
+pub const SHARD_IDLE: SpanMs = SpanMs::seconds(1);
+/// How old a shard's checkpoint may grow while nothing of it needs to be archived.
+pub const SHARD_CHECKPOINT_EVERY: SpanMs = SpanMs::seconds(30);
+/// Shortest wait after a reading or archiving that failed.
+pub const STREAM_WAIT_MIN: SpanMs = SpanMs(500);
+/// Longest wait after a reading or archiving that failed; shorter than the lease.
+pub const STREAM_WAIT_MAX: SpanMs = SpanMs::seconds(30);
+/// Bytes that are read of a shard's checkpoint.
+pub const SHARD_CHECKPOINT_BYTES_MAX: usize = 64 << 10;

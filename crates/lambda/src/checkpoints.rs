@@ -5,11 +5,11 @@
 //! cannot be read is begun anew.
 
 use crate::limits::CHECKPOINT_BYTES_MAX;
-use engine::error::{ErrorKind, PortError, PortResult};
+use engine::error::{ErrorKind, PortResult};
 use engine::flows::reconcile::RESERVED_PREFIX;
 use engine::flows::reconcile_slice::Checkpoint;
-use engine::ports::objects::{Attributes, ObjectWrite, Onto};
-use futures_util::{TryStreamExt, stream};
+use engine::ports::objects::{ObjectWrite, Onto};
+use engine::steps::json_object;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -69,17 +69,15 @@ impl Checkpoints {
 
     /// The comparison that is under way.
     pub(crate) async fn read(&self) -> PortResult<Option<Comparison>> {
-        // Not a range of it: an empty object has none.
-        let Some(mut object) = self.bucket.get(&self.key, None, None).await? else { return Ok(None) };
-        let mut text = Vec::new();
-        while text.len() <= CHECKPOINT_BYTES_MAX
-            && let Some(piece) = object.body.try_next().await?
-        {
-            text.extend_from_slice(&piece);
-        }
-        let Some(stored) = self.understood(&text) else {
-            tracing::warn!(policy = %self.policy, object = %self.key, "the checkpoint does not read back: compared anew");
-            return Ok(None);
+        let stored = match json_object::read::<Stored>(self.bucket.as_ref(), &self.key, CHECKPOINT_BYTES_MAX).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(stored)) if stored.v == VERSION && stored.policy == self.policy.as_str() => stored,
+            Err(error) if !matches!(error.kind, ErrorKind::Damaged(_)) => return Err(error),
+            Ok(Some(_)) | Err(_) => {
+                let why = "the checkpoint does not read back: compared anew";
+                tracing::warn!(policy = %self.policy, object = %self.key, "{why}");
+                return Ok(None);
+            }
         };
         Ok(stored.done_at.is_none().then(|| Comparison {
             began_at: UnixMs(stored.began_at),
@@ -90,11 +88,6 @@ impl Checkpoints {
                 under_way: stored.under_way.and_then(|(key, tries)| Some((ObjectKey::new(key).ok()?, tries))),
             },
         }))
-    }
-
-    fn understood(&self, text: &[u8]) -> Option<Stored> {
-        let stored: Stored = serde_json::from_slice(text).ok()?;
-        (stored.v == VERSION && stored.policy == self.policy.as_str()).then_some(stored)
     }
 
     /// Keeps how far it is; `done_at`: it came to its end then.
@@ -110,13 +103,7 @@ impl Checkpoints {
             under_way: checkpoint.under_way.as_ref().map(|(key, tries)| (key.to_string(), *tries)),
             done_at: done_at.map(|at| at.0),
         };
-        let failed = |error| {
-            PortError::new("write checkpoint", &self.key, ErrorKind::Internal("JSON".to_owned())).because(error)
-        };
-        let text = serde_json::to_vec(&stored).map_err(failed)?;
-        let attributes = Attributes { content_type: Some("application/json".to_owned()), ..Attributes::default() };
-        let body = Box::pin(stream::iter([Ok(text.into())]));
-        self.bucket.put(&self.key, body, &attributes, Onto::Anything).await.map(drop)
+        json_object::write(self.bucket.as_ref(), &self.key, &stored, Onto::Anything).await.map(drop)
     }
 }
 
@@ -125,6 +112,7 @@ mod tests {
     use super::*;
     use engine::memory::bucket::Versioning;
     use engine::memory::wiring::Memory;
+    use engine::ports::objects::Attributes;
 
     #[tokio::test]
     async fn a_comparison_reads_back_until_it_is_done_and_a_damaged_one_begins_anew() {

@@ -89,6 +89,11 @@ impl Cause {
             Cause::Ttl => "ttl",
         }
     }
+
+    /// Reads it back.
+    pub fn parse(text: &str) -> Option<Cause> {
+        [Cause::User, Cause::Ttl].into_iter().find(|cause| cause.as_str() == text)
+    }
 }
 
 /// A position in a shard of a stream: 1 to 40 digits. Later ones are greater; those of two shards say nothing of each other.
@@ -282,6 +287,11 @@ fn is_unsafe(c: char) -> bool {
 
 fn is_escaped(text: &str) -> bool {
     text.chars().all(|c| c == '%' || !is_unsafe(c))
+}
+
+/// SHA-256, first 16 bytes, lower-case hex: what tells two contents apart in a name.
+pub fn hash_of(content: &[u8]) -> String {
+    hash(&[content])
 }
 
 /// SHA-256 over the parts, each after its length; first 16 bytes, lower-case hex.

@@ -1,9 +1,11 @@
 //! The flows, one file per verb. Each loads what it needs, calls one rule of `lifecycle`, and applies what it says.
 
+pub mod archive;
 pub mod backfill;
 pub mod breaker;
 pub mod clean;
 pub mod disown;
+pub mod follow;
 pub mod handle;
 pub mod mirror;
 pub mod reconcile;

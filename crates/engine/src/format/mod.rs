@@ -1,5 +1,6 @@
 //! What adapters store alike, as it is stored: layouts with a version, and how single values are written. Pure.
 
+pub mod archived;
 pub mod journal_line;
 
 use base64::Engine;

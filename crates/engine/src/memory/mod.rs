@@ -12,6 +12,7 @@ pub mod copier;
 pub mod journal;
 pub mod nonces;
 pub mod queue;
+pub mod stream;
 pub mod wiring;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

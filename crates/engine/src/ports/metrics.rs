@@ -34,11 +34,19 @@ pub enum Counter {
     Looks,
     /// Port calls tried again.
     CallsAgain,
+    /// Deleted records archived.
+    Archived,
+    /// Deleted records that were archived before.
+    ArchivedBefore,
+    /// Records of streams laid aside.
+    LaidAside,
+    /// Gaps in streams: records lost before they were read.
+    Gaps,
 }
 
 impl Counter {
     /// All of them, in the order shown.
-    pub const ALL: [Counter; 14] = [
+    pub const ALL: [Counter; 18] = [
         Counter::EventsHandled,
         Counter::EventsAgain,
         Counter::EventsGivenUp,
@@ -53,6 +61,10 @@ impl Counter {
         Counter::SettledAgain,
         Counter::Looks,
         Counter::CallsAgain,
+        Counter::Archived,
+        Counter::ArchivedBefore,
+        Counter::LaidAside,
+        Counter::Gaps,
     ];
 
     /// The name in `status --json` and, later, in metrics.
@@ -72,6 +84,10 @@ impl Counter {
             Counter::SettledAgain => "settled_again",
             Counter::Looks => "looks",
             Counter::CallsAgain => "calls_again",
+            Counter::Archived => "archived",
+            Counter::ArchivedBefore => "archived_before",
+            Counter::LaidAside => "laid_aside",
+            Counter::Gaps => "stream_gaps",
         }
     }
 }

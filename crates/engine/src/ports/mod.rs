@@ -11,3 +11,4 @@ pub mod journal;
 pub mod metrics;
 pub mod objects;
 pub mod progress;
+pub mod streams;

@@ -5,12 +5,13 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod archive;
 mod backfill;
 mod clean;
 mod disown;
 mod driver;
+mod follow;
 mod guards;
-
 mod mirror;
 mod reconcile;
 mod reconcile_slice;

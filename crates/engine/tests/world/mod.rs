@@ -144,6 +144,11 @@ impl World {
         Tap::new(probe).write(port, Arc::clone(&self.memory.source) as _)
     }
 
+    /// The destination, in the hands of who may write it.
+    pub(crate) fn write_destination(&self, port: &'static str, probe: Arc<dyn Probe>) -> Arc<dyn ObjectWrite> {
+        Tap::new(probe).write(port, Arc::clone(&self.memory.destination) as _)
+    }
+
     // --- what clients do to the source ---
 
     /// A client puts; one millisecond passes.

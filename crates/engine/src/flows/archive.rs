@@ -1,0 +1,140 @@
+//! Archive: every deleted record becomes an object, once.
+//!
+//! The name follows from the deletion, and the write is conditional on nothing being there (`If-None-Match: *`). What is
+//! there already says in its metadata which deletion it is: this one, so that a redelivery makes no second object; or another
+//! of the same name, and then the deletion takes the name that only it can have. Nothing is overwritten.
+//!
+//! What can never be archived (no old image, a name that somebody else's object holds) is laid aside, whole and with the
+//! reason, under `.afterimage/aside/`, so that it holds up nothing behind it and is not lost. A crash leaves a part of the
+//! batch archived; given again, the rest is. Laws: I8 (the stream's position moves on after this), I11.
+
+use crate::error::{ErrorKind, PortError, PortResult, Retry};
+use crate::format::archived::{META_DELETION, body, metadata};
+use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
+use crate::ports::metrics::{Counter, Metrics};
+use crate::ports::objects::{Attributes, ObjectWrite, Onto, Written};
+use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
+use crate::report::chain;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use lifecycle::archive::{Sequence, hash_of};
+use lifecycle::ids::ObjectKey;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Where what could not be archived is laid.
+pub const ASIDE_PREFIX: &str = ".afterimage/aside/";
+
+/// Where deleted records go.
+#[derive(Clone)]
+pub struct Archive {
+    /// Of which table, as the configuration calls it.
+    pub table: String,
+    /// The destination.
+    pub destination: Arc<dyn ObjectWrite>,
+    /// Counters.
+    pub metrics: Arc<dyn Metrics>,
+}
+
+impl Archive {
+    /// Archives what was deleted among some records of one shard, in order; how each one ended. Records that follow a failed
+    /// one may be archived all the same: given again, they are found.
+    pub async fn archive(&self, records: &[StreamRecord]) -> Vec<PortResult<()>> {
+        // Those of one name in their order, so that the first has the plain one.
+        let mut by_name: BTreeMap<ObjectKey, Vec<usize>> = BTreeMap::new();
+        let mut ended: Vec<PortResult<()>> = records.iter().map(|_| Ok(())).collect();
+        for (place, record) in records.iter().enumerate() {
+            let name = match &record.change {
+                Change::Written => continue,
+                Change::Deleted(deleted) => deleted.deletion.plain_name(),
+                Change::Unreadable { record: whole, .. } => self.aside_name(&record.sequence, whole),
+            };
+            by_name.entry(name).or_default().push(place);
+        }
+        let mut groups = stream::iter(by_name.into_values().collect::<Vec<_>>())
+            .map(|group| async move {
+                let mut ended = Vec::with_capacity(group.len());
+                for place in group {
+                    ended.push((place, self.one(&records[place]).await));
+                }
+                ended
+            })
+            .buffer_unordered(ARCHIVE_PUTS_IN_FLIGHT);
+        while let Some(group) = groups.next().await {
+            for (place, how) in group {
+                ended[place] = how;
+            }
+        }
+        ended
+    }
+
+    async fn one(&self, record: &StreamRecord) -> PortResult<()> {
+        let (why, whole) = match &record.change {
+            Change::Written => return Ok(()),
+            Change::Unreadable { why, record } => (why.clone(), record),
+            Change::Deleted(deleted) => match self.put(deleted).await {
+                Ok(counter) => {
+                    self.metrics.add(counter, 1);
+                    return Ok(());
+                }
+                Err(error) if error.retry() == Retry::Never => (chain(&error), &deleted.record),
+                Err(error) => return Err(error),
+            },
+        };
+        self.lay_aside(&record.sequence, &why, whole).await
+    }
+
+    async fn put(&self, record: &DeletedRecord) -> PortResult<Counter> {
+        let deletion = &record.deletion;
+        let content = body(record);
+        let attributes = Attributes {
+            content_type: Some("application/json".to_owned()),
+            metadata: metadata(record),
+            ..Attributes::default()
+        };
+        let identity = deletion.identity();
+        let own_name = deletion.own_name();
+        for name in [deletion.plain_name(), own_name.clone()] {
+            if self.put_new(&name, content.clone(), &attributes).await? {
+                return Ok(Counter::Archived);
+            }
+            let there = self.destination.head(&name, None).await?;
+            // Just gone: whoever removed it may be looked for, and the record comes again.
+            let Some(there) = there else {
+                return Err(PortError::new("archive record", name, ErrorKind::Unavailable));
+            };
+            if there.metadata.get(META_DELETION) == Some(&identity) {
+                return Ok(Counter::ArchivedBefore);
+            }
+        }
+        let why = "an object that says nothing of this deletion has the name that only it can have".to_owned();
+        Err(PortError::new("archive record", own_name, ErrorKind::Damaged(why)))
+    }
+
+    /// Lays a record aside that cannot be archived. One that lies there already is the same, come again.
+    async fn lay_aside(&self, sequence: &Sequence, why: &str, record: &Value) -> PortResult<()> {
+        let name = self.aside_name(sequence, record);
+        let content = json!({ "format": 1, "table": self.table, "why": why, "record": record }).to_string();
+        let attributes = Attributes { content_type: Some("application/json".to_owned()), ..Attributes::default() };
+        if self.put_new(&name, content.into(), &attributes).await? {
+            self.metrics.add(Counter::LaidAside, 1);
+            tracing::error!(table = self.table, object = %name, "a deleted record was laid aside: {why}");
+        }
+        Ok(())
+    }
+
+    /// Two shards may give one number to two records.
+    fn aside_name(&self, sequence: &Sequence, record: &Value) -> ObjectKey {
+        let hash = hash_of(record.to_string().as_bytes());
+        let name = format!("{ASIDE_PREFIX}{}/{sequence}-{hash}.json", self.table);
+        ObjectKey::new(name).expect("names of tables have at most 255 bytes")
+    }
+
+    async fn put_new(&self, name: &ObjectKey, content: Bytes, attributes: &Attributes) -> PortResult<bool> {
+        let size = content.len() as u64;
+        let body = Box::pin(stream::iter([Ok(content)]));
+        let written = self.destination.put_sized(name, body, size, attributes, Onto::Nothing).await?;
+        Ok(matches!(written, Written::Done(_)))
+    }
+}
