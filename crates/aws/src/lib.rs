@@ -11,9 +11,11 @@ mod s3;
 mod service;
 mod services;
 mod sqs;
+mod streams;
 
 pub use aws_config::SdkConfig;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
 pub use services::Services;
 pub use sqs::{DeadLetterQueue, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings, SqsQueue};
+pub use streams::DynamoDbStream;

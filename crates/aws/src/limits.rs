@@ -104,3 +104,9 @@ pub const COUNTS_LAG: SpanMs = SpanMs::hours(12);
 pub const TABLE_LOOKS_MAX: usize = 150;
 /// The wait between two such looks.
 pub const TABLE_LOOK_WAIT: SpanMs = SpanMs::seconds(2);
+/// Records of one page of a shard: the service's limit.
+pub const STREAM_PAGE: i32 = 1_000;
+/// How often in a row an iterator that has just been given may be refused as too old.
+pub const ITERATORS_IN_A_ROW: usize = 4;
+/// Pages of a stream's shards: a hundred each, of a day.
+pub const SHARD_PAGES_MAX: usize = 10_000;

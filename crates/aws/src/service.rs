@@ -65,6 +65,11 @@ impl Service {
         aws_sdk_s3::Client::from_conf(builder.build())
     }
 
+    /// A client of its streams of tables.
+    pub fn streams(&self, config: &SdkConfig) -> aws_sdk_dynamodbstreams::Client {
+        aws_sdk_dynamodbstreams::Client::new(config)
+    }
+
     /// A client of its DynamoDB.
     pub fn dynamodb(&self, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(config)

@@ -10,6 +10,7 @@
 
 mod eventbridge;
 mod notification;
+pub mod records;
 
 use lifecycle::event::ObjectEvent;
 use lifecycle::ids::ObjectKey;
@@ -155,6 +156,13 @@ impl<'a> Field<'a> {
         let text = self.text()?;
         let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| self.wrong(error))?;
         Ok(UnixMs(time.as_millisecond()))
+    }
+
+    /// Seconds since 1970, whole or not; rounded down.
+    fn seconds(&self) -> Result<UnixMs, ParseError> {
+        let seconds = self.value.as_f64().filter(|seconds| (0.0..=253_402_300_799.0).contains(seconds));
+        let seconds = seconds.ok_or_else(|| ParseError::Field(self.path.clone(), "time in seconds"))?;
+        Ok(UnixMs(seconds as i64 * 1_000))
     }
 
     fn key(&self, decoded: String) -> Result<ObjectKey, ParseError> {
