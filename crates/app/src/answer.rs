@@ -15,6 +15,8 @@ pub(crate) enum Answer {
     Status(Box<Status>),
     /// `ls`: the keys themselves came before, one by one.
     Listed(Listed),
+    /// `archive get`.
+    Record(Box<RecordView>),
     /// `history`.
     History(History),
     /// Anything that did work: a report per policy.
@@ -46,6 +48,9 @@ pub(crate) struct Status {
     pub(crate) policies: Vec<PolicyStatus>,
     /// Every bucket.
     pub(crate) buckets: Vec<BucketStatus>,
+    /// Every table whose deleted records are archived.
+    #[serde(default)]
+    pub(crate) archives: Vec<ArchiveStatus>,
     /// The queue of events.
     pub(crate) queue: QueueStatus,
     /// Counters since the daemon's start.
@@ -103,6 +108,23 @@ pub(crate) struct PolicyStatus {
     pub(crate) reconcile_gap: Option<u64>,
     /// When the last snapshot of the catalog was saved into the destination.
     pub(crate) snapshot_at_ms: Option<i64>,
+}
+
+/// How the archive of one table stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ArchiveStatus {
+    /// The table.
+    pub(crate) table: String,
+    /// What its records lie under.
+    pub(crate) service: String,
+    /// Where they go.
+    pub(crate) destination: String,
+    /// Shards of its stream that are being read here.
+    pub(crate) shards: u64,
+    /// How far the reading lies behind, ms: the furthest of them.
+    pub(crate) behind_ms: Option<u64>,
+    /// How many times records of its stream were lost before they could be read.
+    pub(crate) gaps: u64,
 }
 
 /// What a catalog in DynamoDB has used.
@@ -242,6 +264,38 @@ pub(crate) struct JournalLine {
     pub(crate) rule: String,
 }
 
+/// One archived record of `archive ls`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ListedRecord {
+    /// The day of its deletion, UTC.
+    pub(crate) day: String,
+    /// Its key as names have it: the values joined by `_`, escaped; only the beginning, if it is very long.
+    pub(crate) key: String,
+    /// Who deleted it, where that was asked for: `user` or `ttl`.
+    pub(crate) cause: Option<String>,
+    /// Bytes of the object.
+    pub(crate) bytes: u64,
+    /// The object.
+    pub(crate) object: String,
+}
+
+/// One archived record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RecordView {
+    /// The object.
+    pub(crate) object: String,
+    /// The table.
+    pub(crate) table: String,
+    /// Who deleted it: `user` or `ttl`.
+    pub(crate) cause: String,
+    /// When.
+    pub(crate) deleted_at_ms: i64,
+    /// Its last image, in DynamoDB's JSON.
+    pub(crate) image: serde_json::Value,
+    /// The whole record of the stream.
+    pub(crate) record: serde_json::Value,
+}
+
 /// The reports of a command that did work.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Done {
@@ -377,6 +431,11 @@ impl Done {
         });
         self.reports.push(ReportView::of(Some(policy.name.as_str()), report));
     }
+
+    /// What an operation did for the archive of a table.
+    pub(crate) fn of_table(&mut self, table: &str, report: Report) {
+        self.reports.push(ReportView::of(Some(table), report));
+    }
 }
 
 impl ReportView {
@@ -421,7 +480,11 @@ impl Answer {
             Answer::Listed(listed) => !listed.cancelled,
             Answer::Done(done) => done.reports.iter().all(ReportView::is_success),
             Answer::Audit(audit) => audit.faults.is_empty(),
-            Answer::History(_) | Answer::Due(_) | Answer::DeadLetters(_) | Answer::Credentials(_) => true,
+            Answer::History(_)
+            | Answer::Record(_)
+            | Answer::Due(_)
+            | Answer::DeadLetters(_)
+            | Answer::Credentials(_) => true,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The command line: what a person types, and nothing about how it is done.
 
+mod archive;
+
+use self::archive::ArchiveVerb;
 use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which};
 use crate::exit::Failure;
 use crate::remote::MissingTable;
@@ -130,6 +133,9 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 20, value_name = "N")]
         lines: usize,
     },
+    /// Look at archived records of tables, and put them back
+    #[command(subcommand)]
+    Archive(ArchiveVerb),
     /// Look after events that could not be handled
     #[command(subcommand)]
     Dlq(DlqVerb),
@@ -286,6 +292,7 @@ impl Verb {
             Verb::Clean { now, policy } => Command::Clean { policy, now },
             Verb::Release { policy } => Command::Release { policy },
             Verb::Audit { lines } => Command::Audit { lines },
+            Verb::Archive(verb) => Command::Archive(verb.act(now)?),
             Verb::Dlq(DlqVerb::List) => Command::DeadLetters(DeadLetterAct::List),
             Verb::Dlq(DlqVerb::Show { id }) => Command::DeadLetters(DeadLetterAct::Show { id }),
             Verb::Dlq(DlqVerb::Redrive(letters)) => {

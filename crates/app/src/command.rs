@@ -59,6 +59,8 @@ pub(crate) enum Command {
         /// How many of the newest lines to show.
         lines: usize,
     },
+    /// Archived records.
+    Archive(ArchiveAct),
     /// Events that nobody could handle.
     DeadLetters(DeadLetterAct),
     /// The endpoint's keys.
@@ -104,6 +106,80 @@ pub(crate) enum To {
     Folder(String),
     /// Into a bucket of the endpoint.
     Bucket(String),
+}
+
+/// `archive …`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ArchiveAct {
+    /// What is archived.
+    Ls {
+        /// Of this service.
+        service: String,
+        /// Deleted on these days.
+        days: RecordDays,
+        /// Only by this cause.
+        cause: Option<String>,
+    },
+    /// One record.
+    Get {
+        /// Of this service.
+        service: String,
+        /// Its key.
+        key: String,
+        /// The newest deletion up to this moment (Unix ms).
+        at: Option<i64>,
+    },
+    /// Puts records back.
+    Restore(RestoreRecordsOf),
+}
+
+/// Days, by any of their moments (Unix ms).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordDays {
+    /// The first.
+    pub(crate) from: Option<i64>,
+    /// The last.
+    pub(crate) to: Option<i64>,
+}
+
+/// What becomes of a time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TtlOf {
+    /// It stays.
+    Keep,
+    /// It goes, if it is over.
+    Strip,
+    /// It is that long from now on, if it is over (ms).
+    Extend(u64),
+}
+
+/// `archive restore`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoreRecordsOf {
+    /// Of this service.
+    pub(crate) service: String,
+    /// This record; `None`: all of the days.
+    pub(crate) key: Option<String>,
+    /// Its newest deletion up to this moment (Unix ms).
+    pub(crate) at: Option<i64>,
+    /// Deleted on these days.
+    pub(crate) days: RecordDays,
+    /// Only by this cause.
+    pub(crate) cause: Option<String>,
+    /// Records of this table, where several share the service.
+    pub(crate) from_table: Option<String>,
+    /// Into this table.
+    pub(crate) to: Option<String>,
+    /// Replace what is there.
+    pub(crate) overwrite: bool,
+    /// What becomes of a time to live.
+    pub(crate) ttl: TtlOf,
+    /// At most so many a second.
+    pub(crate) rate: Option<u32>,
+    /// Only say what would happen.
+    pub(crate) dry_run: bool,
 }
 
 /// `restore`.

@@ -4,6 +4,7 @@
 //! spool and is handled at the next start. Being killed instead loses nothing either: that is what the start repairs.
 
 use crate::answer::Credentials as Pair;
+use crate::archiving;
 use crate::cli::Place;
 use crate::control::server::{self, Runner};
 use crate::execute::execute;
@@ -74,6 +75,9 @@ pub(crate) async fn serve(
     let mut driving = tokio::spawn(drive(instance.clone(), driven.clone()));
     for intake in instance.all_intakes() {
         tasks.spawn(intake::drive(instance.clone(), intake, driven.clone()));
+    }
+    for archiving in instance.all_archivings() {
+        tasks.spawn(archiving::follow(instance.clone(), archiving, driven.clone()));
     }
     tasks.spawn(server::serve(control, runner(&instance), instance.clock.clone(), cancel.clone()));
     for policy in instance.policies.all() {

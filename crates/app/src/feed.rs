@@ -1,7 +1,7 @@
 //! What a command tells while it works and at its end: a stream of frames, bounded, to a terminal in the same process or
 //! over the control socket.
 
-use crate::answer::{Answer, ListedKey};
+use crate::answer::{Answer, ListedKey, ListedRecord};
 use crate::exit::Failure;
 use crate::limits::FRAMES_IN_FLIGHT;
 use engine::ports::progress::Progress;
@@ -23,6 +23,8 @@ pub(crate) enum Frame {
     },
     /// One key of a listing.
     Key(ListedKey),
+    /// One archived record of a listing.
+    Record(ListedRecord),
     /// Done.
     Answer {
         /// The answer.

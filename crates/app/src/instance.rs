@@ -2,6 +2,7 @@
 //!
 //! Opened by the process that holds the folder's lock, so there is never more than one (`folder.rs`).
 
+use crate::archiving::Archiving;
 use crate::exit::Failure;
 use crate::folder::Folder;
 use crate::home::{Home, Kept};
@@ -52,6 +53,8 @@ pub(crate) struct Instance {
     pub(crate) services: Remotes,
     /// The queues of services, by their names in the configuration.
     pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
+    /// Tables whose deleted records are archived.
+    pub(crate) archivings: RwLock<Vec<Arc<Archiving>>>,
     /// The queue of the events of buckets here.
     pub(crate) queue: Arc<dyn EventQueue>,
     /// Events given up.
@@ -126,8 +129,16 @@ impl Instance {
         for setting in settings {
             setting.catalog.close().await;
         }
+        for archiving in self.all_archivings() {
+            archiving.leases.close().await;
+        }
         self.journal_read.close().await;
         self.store.close().await;
+    }
+
+    /// The tables whose deleted records are archived.
+    pub(crate) fn all_archivings(&self) -> Vec<Arc<Archiving>> {
+        self.archivings.read().expect(UNPOISONED).clone()
     }
 
     /// That policy, or all of them.

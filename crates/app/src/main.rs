@@ -4,6 +4,7 @@
 //! does it: in the daemon (`daemon.rs`), reached through `control/`, or in this very process while no daemon runs.
 
 mod answer;
+mod archiving;
 mod cli;
 mod command;
 mod commands;

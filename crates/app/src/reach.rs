@@ -4,6 +4,7 @@
 //! missing, a destination that is another's. What does not answer does not: the other policies have their work, and a
 //! restore of theirs cannot wait for it. Every handle asks again when it is used, so events wait until it answers (V8).
 
+use crate::archiving::Archiving;
 use crate::exit::Failure;
 use crate::home::Kept;
 use crate::instance::{Instance, Setting, UNPOISONED};
@@ -60,8 +61,20 @@ pub(crate) async fn reach(instance: &Instance) -> Result<(), Failure> {
         };
         judge(&intake.name, "it is asked again and again", reached.map(drop))
     });
-    let (policies, queues) = tokio::join!(join_all(policies), join_all(queues));
-    policies.into_iter().chain(queues).collect()
+    let archivings = instance.all_archivings();
+    let archives = archivings.iter().map(|archiving| async {
+        let reached = tokio::select! {
+            reached = reach_archive(instance, archiving) => reached,
+            () = instance.clock.sleep(REACH_WAIT) => Err(slow(&archiving.config.table.name)),
+        };
+        judge(
+            &format!("the archive of {}", archiving.config.table),
+            "its records wait in the stream, for a day",
+            reached,
+        )
+    });
+    let (policies, queues, archives) = tokio::join!(join_all(policies), join_all(queues), join_all(archives));
+    policies.into_iter().chain(queues).chain(archives).collect()
 }
 
 async fn reach_policy(instance: &Instance, setting: &Setting) -> Result<(), Failure> {
@@ -75,6 +88,17 @@ async fn reach_policy(instance: &Instance, setting: &Setting) -> Result<(), Fail
         Some(ownership) => Ok(ownership.hold().await?),
         None => Ok(()),
     }
+}
+
+async fn reach_archive(instance: &Instance, archiving: &Archiving) -> Result<(), Failure> {
+    if let (CatalogPlace::Table(place), Some(table)) = (&archiving.config.leases, archiving.leases.table()) {
+        instance.services.check_table(place, table, instance.clock.as_ref()).await?;
+    }
+    if let Some(bucket) = archiving.destination.there() {
+        bucket.is_versioned().await?;
+    }
+    instance.services.streams(&archiving.config).await?;
+    Ok(())
 }
 
 fn slow(what: &str) -> Failure {

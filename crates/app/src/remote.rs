@@ -3,10 +3,10 @@
 //! Retries of these are the SDK's, so that they are not wrapped in the engine's as what is on this machine is.
 
 use crate::exit::Failure;
-use aws::dynamodb::{DynamoDbCatalog, create_table};
+use aws::dynamodb::{DynamoDbCatalog, DynamoDbTable, create_table};
 use aws::parse::Channel;
-use aws::{S3Bucket, Services, SqsQueue, SqsSettings};
-use engine::config::{EventChannel, EventsPlace, PolicyConfig, Remote, ServiceConfig, TablePlace};
+use aws::{DynamoDbStream, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
+use engine::config::{ArchiveConfig, EventChannel, EventsPlace, PolicyConfig, Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::clock::{Clock, Nonces};
 use std::sync::Arc;
@@ -44,7 +44,33 @@ impl Remotes {
         clock: Arc<dyn Clock>,
         nonces: Arc<dyn Nonces>,
     ) -> PortResult<DynamoDbCatalog> {
-        self.services.catalog(place, policy, clock, nonces).await
+        self.services.catalog(place, copies_per_key(&policy.terms.keep, policy.terms.protect_for), clock, nonces).await
+    }
+
+    /// Where the readers of a stream agree who reads which shard.
+    pub(crate) async fn leases(
+        &self,
+        place: &TablePlace,
+        clock: Arc<dyn Clock>,
+        nonces: Arc<dyn Nonces>,
+    ) -> PortResult<DynamoDbCatalog> {
+        self.services.catalog(place, 1, clock, nonces).await
+    }
+
+    /// A table that records are put back into.
+    pub(crate) async fn table(&self, table: &Remote) -> PortResult<DynamoDbTable> {
+        let (service, config) = self.services.service(table.service.as_deref()).await?;
+        Ok(DynamoDbTable::new(service.dynamodb(&config), &table.name))
+    }
+
+    /// The stream of a table, and those that it had before.
+    pub(crate) async fn streams(&self, archive: &ArchiveConfig) -> PortResult<Vec<DynamoDbStream>> {
+        let (service, config) = self.services.service(archive.table.service.as_deref()).await?;
+        let (tables, streams) = (service.dynamodb(&config), service.streams(&config));
+        let newest = DynamoDbStream::open(&tables, streams, archive.service.clone(), &archive.table.name).await?;
+        let mut all = newest.older().await?;
+        all.push(newest);
+        Ok(all)
     }
 
     /// Checks the table of a catalog, which is made if a person said so.

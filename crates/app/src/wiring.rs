@@ -1,6 +1,7 @@
 //! From a configuration to a data folder at work: stores, catalogs, journal, policies. The only file that knows which
 //! adapter stands behind which port.
 
+use crate::archiving::{Archiving, LEASES_FILE};
 use crate::exit::Failure;
 use crate::folder::Folder;
 use crate::home::{Home, Kept};
@@ -9,7 +10,7 @@ use crate::intake::Intake;
 use crate::reach::Me;
 use crate::remote::{MissingTable, Remotes};
 use anyhow::Context;
-use engine::config::{COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
+use engine::config::{ArchiveConfig, COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
 use engine::driver::Policies;
 use engine::error::ErrorKind as PortErrorKind;
 use engine::policy::{Mode, Policy};
@@ -58,6 +59,7 @@ pub(crate) async fn open(
         started_at: clock.now(),
         services: Remotes::new(config.services.clone(), missing_table),
         intakes: RwLock::new(BTreeMap::new()),
+        archivings: RwLock::default(),
         config,
         metrics: Arc::new(Counters::default()),
         policies: Policies::default(),
@@ -80,6 +82,13 @@ pub(crate) async fn open(
             .await
             .map_err(|failure| failure.while_doing(format!("cannot set up the policy {}", policy.name)))?;
         add(&instance, policy, Asked::ByName(claim)).await?;
+    }
+    for archive in instance.config.archives.clone() {
+        let table = archive.table.clone();
+        let archiving = open_archiving(&instance, archive).await;
+        let archiving =
+            archiving.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{table}")))?;
+        instance.archivings.write().expect(UNPOISONED).push(Arc::new(archiving));
     }
     for bucket in buckets_by_default(&instance) {
         // Not a bucket that a client made, or one whose copies would collide: `status` shows it without a policy.
@@ -112,8 +121,9 @@ async fn find_lost_buckets(data: &Path, config: &Config, store: &Arc<Store>) -> 
             continue;
         }
         let named = Destination::Bucket(name.to_string());
-        let copies =
-            name.as_str().ends_with(COPIES_SUFFIX) || config.policies.iter().any(|policy| policy.destination == named);
+        let copies = name.as_str().ends_with(COPIES_SUFFIX)
+            || config.policies.iter().any(|policy| policy.destination == named)
+            || config.archives.iter().any(|archive| archive.destination == named);
         let role = if copies { Role::Destination } else { Role::Source };
         tracing::warn!(bucket = %name, "the index of buckets did not know it: made again from its files");
         make(store, name, role, None).await?;
@@ -161,7 +171,7 @@ async fn add(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked) -> Re
 async fn add_alone(instance: &Arc<Instance>, config: PolicyConfig, asked: Asked) -> Result<(), Failure> {
     let _alone = instance.adding.lock().await;
     let source = source_of(instance, &config, asked).await?;
-    let destination = destination_of(instance, &config).await?;
+    let destination = destination_of(instance, &config.destination).await?;
     let catalog = match instance.setting_named(config.name.as_str()) {
         // The bucket was deleted and made again: one file is opened once.
         Some(setting) => setting.catalog,
@@ -236,8 +246,28 @@ async fn source_of(instance: &Instance, config: &PolicyConfig, asked: Asked) -> 
     Ok(Home::Here(name))
 }
 
-async fn destination_of(instance: &Instance, config: &PolicyConfig) -> Result<Home, Failure> {
-    let (name, root) = match &config.destination {
+async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Archiving, Failure> {
+    let destination = destination_of(instance, &config.destination).await?;
+    let leases = match &config.leases {
+        CatalogPlace::Local => {
+            // Leases of several tables have different names.
+            let there = instance.all_archivings().into_iter().map(|other| other.leases.clone());
+            let file = instance.folder.path().join(LEASES_FILE);
+            match there.into_iter().find(|leases| leases.table().is_none()) {
+                Some(leases) => leases,
+                None => Kept::File(Arc::new(SqliteCatalog::open(&file)?)),
+            }
+        }
+        CatalogPlace::Table(place) => {
+            let (clock, nonces) = (instance.clock.clone(), instance.nonces.clone());
+            Kept::Table(Arc::new(instance.services.leases(place, clock, nonces).await?))
+        }
+    };
+    Ok(Archiving::new(config, destination, leases))
+}
+
+async fn destination_of(instance: &Instance, destination: &Destination) -> Result<Home, Failure> {
+    let (name, root) = match destination {
         Destination::S3(bucket) => return Ok(Home::There(instance.services.bucket(bucket).await?)),
         Destination::Bucket(bucket) => (BucketName::new(bucket.clone())?, None),
         Destination::Folder(folder) => (folder_bucket(folder)?, Some(folder.clone())),

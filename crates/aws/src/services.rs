@@ -5,7 +5,7 @@ use crate::dynamodb::{DynamoDbCatalog, Table};
 use crate::s3::S3Bucket;
 use crate::service::Service;
 use aws_config::SdkConfig;
-use engine::config::{PolicyConfig, Remote, ServiceConfig, TablePlace};
+use engine::config::{Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::{Clock, Nonces};
 use lifecycle::keep::Keep;
@@ -53,11 +53,11 @@ impl Services {
         Ok(S3Bucket::new(&service, &config, &bucket.name))
     }
 
-    /// The catalog of a policy in its table.
+    /// The catalog of a policy in its table. `copies_per_key`: see [`copies_per_key`].
     pub async fn catalog(
         &self,
         place: &TablePlace,
-        policy: &PolicyConfig,
+        copies_per_key: u64,
         clock: Arc<dyn Clock>,
         nonces: Arc<dyn Nonces>,
     ) -> PortResult<DynamoDbCatalog> {
@@ -66,7 +66,7 @@ impl Services {
             name: place.table.name.clone(),
             prefix: place.prefix.clone(),
             index_shards: place.index_shards,
-            copies_per_key: copies_per_key(&policy.terms.keep, policy.terms.protect_for),
+            copies_per_key,
         };
         DynamoDbCatalog::new(service.dynamodb(&config), &table, clock, nonces)
     }
@@ -79,7 +79,7 @@ fn service(configured: &ServiceConfig) -> Service {
 
 /// The most active copies that a key can have: where there is no such number, the greatest there is, so that the estimate
 /// of live keys errs on the side of too few and the breaker trips rather than not.
-fn copies_per_key(keep: &Keep, protect_for: SpanMs) -> u64 {
+pub fn copies_per_key(keep: &Keep, protect_for: SpanMs) -> u64 {
     let Keep { last, within, hourly, daily, weekly, monthly, yearly } = *keep;
     if within.is_some() || protect_for > SpanMs::ZERO {
         return u64::MAX;

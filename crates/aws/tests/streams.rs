@@ -176,15 +176,18 @@ async fn a_table_whose_stream_cannot_be_archived_is_refused_with_the_remedy() {
     assert_eq!(missing.kind, ErrorKind::Missing);
 }
 
+/// A body, or the code of an error.
+type Answer = Result<Value, &'static str>;
+
 /// What the server answers to calls of an operation, in order; and what it was asked.
 #[derive(Clone, Default)]
 struct Script {
-    answers: Arc<Mutex<HashMap<&'static str, VecDeque<Result<Value, &'static str>>>>>,
+    answers: Arc<Mutex<HashMap<&'static str, VecDeque<Answer>>>>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Script {
-    fn answer(&self, operation: &'static str, answer: Result<Value, &'static str>) {
+    fn answer(&self, operation: &'static str, answer: Answer) {
         self.answers.lock().unwrap().entry(operation).or_default().push_back(answer);
     }
 
@@ -242,12 +245,12 @@ impl Script {
     }
 }
 
-fn iterator(name: &str) -> Result<Value, &'static str> {
+fn iterator(name: &str) -> Answer {
     Ok(json!({ "ShardIterator": name }))
 }
 
 /// A page with the deletions of these numbers.
-fn page(numbers: &[u32], next: Option<&str>) -> Result<Value, &'static str> {
+fn page(numbers: &[u32], next: Option<&str>) -> Answer {
     let records: Vec<Value> = numbers
         .iter()
         .map(|n| {

@@ -100,3 +100,5 @@ pub const STREAM_WAIT_MIN: SpanMs = SpanMs(500);
 pub const STREAM_WAIT_MAX: SpanMs = SpanMs::seconds(30);
 /// Bytes that are read of a shard's checkpoint.
 pub const SHARD_CHECKPOINT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an archived record: a record has at most 400 KB, and both of its images in JSON several times that.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;

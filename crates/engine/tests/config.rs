@@ -3,10 +3,11 @@
 
 use engine::config::schedule::Schedule;
 use engine::config::{
-    CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, PolicyConfig, Remote, ServiceConfig,
-    Source, TablePlace, Terms,
+    ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, PolicyConfig, Remote,
+    ServiceConfig, Source, TablePlace, Terms,
 };
 use engine::policy::Mode;
+use lifecycle::archive::ServiceName;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::ids::PolicyName;
 use lifecycle::keep::Keep;
@@ -260,6 +261,19 @@ fn a_remote_policy() -> impl Strategy<Value = PolicyConfig> {
         })
 }
 
+fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
+    let table = Remote { service: Some("store".to_owned()), name: "Orders".to_owned() };
+    let destination = prop_oneof![
+        Just(Destination::Bucket("orders-archive".to_owned())),
+        Just(Destination::S3(Remote { service: None, name: "orders-archive".to_owned() })),
+    ];
+    let leases = TablePlace { table: table.clone(), prefix: Some("leases".to_owned()), index_shards: 1 };
+    let leases = prop_oneof![Just(CatalogPlace::Local), Just(CatalogPlace::Table(leases))];
+    ("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", destination, leases).prop_map(move |(service, destination, leases)| {
+        ArchiveConfig { table: table.clone(), service: ServiceName::new(&service).expect("legal"), destination, leases }
+    })
+}
+
 proptest! {
     #[test]
     fn the_effective_configuration_reads_back_to_itself(
@@ -267,6 +281,7 @@ proptest! {
         second in a_policy(2),
         third in a_remote_policy(),
         service in a_service(),
+        archive in an_archive(),
         default_policy in prop::option::of(some_terms()),
         port in any::<u16>(),
     ) {
@@ -275,6 +290,7 @@ proptest! {
             endpoint: Endpoint { listen: ([0, 0, 0, 0], port).into(), allow_remote: true },
             services: vec![service],
             policies: vec![first, second, third],
+            archives: vec![archive],
             default_policy,
         };
         let text = config.to_toml();

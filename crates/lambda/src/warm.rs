@@ -11,7 +11,7 @@ use crate::parameter;
 use crate::settings::{Ordered, Placed, Settings};
 use async_trait::async_trait;
 use aws::dynamodb::DynamoDbCatalog;
-use aws::{DeadLetterQueue, Services};
+use aws::{DeadLetterQueue, Services, copies_per_key};
 use engine::clock::{SystemClock, SystemNonces};
 use engine::driver::Policies;
 use engine::error::{ErrorKind, PortError, PortResult};
@@ -150,7 +150,8 @@ async fn open(
     nonces: &Arc<dyn Nonces>,
 ) -> PortResult<Wired> {
     let config = &placed.config;
-    let catalog = services.catalog(&placed.catalog, config, clock.clone(), nonces.clone());
+    let copies = copies_per_key(&config.terms.keep, config.terms.protect_for);
+    let catalog = services.catalog(&placed.catalog, copies, clock.clone(), nonces.clone());
     let (source, destination, catalog) =
         try_join!(services.bucket(&placed.source), services.bucket(&placed.destination), catalog)?;
     let catalog = Arc::new(catalog);

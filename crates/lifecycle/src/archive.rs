@@ -266,6 +266,16 @@ pub fn in_names(value: &KeyValue) -> String {
     }
 }
 
+/// A key as a person types it, its values joined by `_`: as names have it, or plain, and then escaped.
+pub fn typed(key: &str) -> String {
+    let mut pieces = key.split('%').skip(1);
+    let hex = |piece: &str| piece.get(..2).is_some_and(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match is_escaped(key) && pieces.all(hex) {
+        true => key.to_owned(),
+        false => escape(key),
+    }
+}
+
 /// `%` and two hex digits for each byte of a character that names do not take.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

@@ -1,7 +1,7 @@
 //! Names of archived records: from the deletion alone, readable, never longer than a key may be, and never shared by two
 //! deletions that both know whose the plain one is.
 
-use lifecycle::archive::{Deletion, KeyValue, Parsed, Sequence, ServiceName, day_prefix, parse};
+use lifecycle::archive::{Deletion, KeyValue, Parsed, Sequence, ServiceName, day_prefix, parse, typed};
 use lifecycle::ids::{KEY_BYTES_MAX, ObjectKey};
 use lifecycle::time::UnixMs;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -40,6 +40,15 @@ fn what_names_do_not_take_is_escaped() {
     assert_eq!(name(&[text("a/../b")]), "orders/2026/11/21/a%2F..%2Fb.json");
     assert_eq!(name(&[text("50%~\u{7}\\")]), "orders/2026/11/21/50%25%7E%07%5C.json");
     assert_eq!(name(&[text("\u{85}:*?\"<>|")]), "orders/2026/11/21/%C2%85%3A%2A%3F%22%3C%3E%7C.json");
+}
+
+#[test]
+fn a_key_may_be_typed_plain_or_as_names_have_it() {
+    for (key, in_names) in
+        [("a_b", "a_b"), ("a/b", "a%2Fb"), ("a%2Fb", "a%2Fb"), ("50%", "50%25"), ("5%x/y", "5%25x%2Fy")]
+    {
+        assert_eq!(typed(key), in_names, "{key}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The commands, one file per verb.
 
+pub(crate) mod archive;
 pub(crate) mod audit;
 pub(crate) mod backfill;
 pub(crate) mod clean;

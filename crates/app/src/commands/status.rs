@@ -1,19 +1,23 @@
 //! `status`: how everything stands, and what a person should look at (`--check` fails when there is any of it).
 
 use super::clean::next_clean;
-use crate::answer::{Answer, BucketStatus, PolicyStatus, QueueStatus, Status};
+use crate::answer::{Answer, ArchiveStatus, BucketStatus, PolicyStatus, QueueStatus, Status};
+use crate::archiving::Archiving;
 use crate::exit::Failure;
 use crate::instance::{Instance, Setting};
-use crate::limits::RECONCILE_AGE_MAX;
+use crate::limits::{ARCHIVE_LAG_MAX, RECONCILE_AGE_MAX};
 use engine::error::PortResult;
+use engine::flows::follow::ShardSeen;
 use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
 use engine::policy::{Mode, Policy};
 use engine::ports::catalog::{PolicyState, Totals};
 use engine::ports::events::Backlog;
 use engine::report::chain;
+use engine::steps::shard_places::{GAPS_PREFIX, ShardPlaces};
 use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
 use local::store::Role;
+use std::collections::BTreeSet;
 
 /// Reads it.
 pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
@@ -43,6 +47,10 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
         }
     }
     status.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    for archiving in instance.all_archivings() {
+        let of_archive = archive_status(instance, &archiving, now, &mut status.problems).await;
+        status.archives.push(of_archive);
+    }
     let (backlog, unknown) = instance.backlog().await;
     status.problems.extend(unknown);
     problems_of_queue(&backlog, now, &mut status.problems);
@@ -121,6 +129,53 @@ fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: U
             problems.push(format!("{name}: never reconciled: catalog and destination may differ"));
         }
         _ => {}
+    }
+}
+
+async fn archive_status(
+    instance: &Instance,
+    archiving: &Archiving,
+    now: UnixMs,
+    problems: &mut Vec<String>,
+) -> ArchiveStatus {
+    let table = archiving.config.table.to_string();
+    let followed = archiving.followed();
+    let troubles = followed.values().filter_map(|seen| seen.trouble()).chain(archiving.trouble());
+    problems.extend(troubles.map(|trouble| format!("{table}: deleted records are not archived: {trouble}")));
+    let shards: Vec<ShardSeen> = followed.values().flat_map(|seen| seen.shards().into_values()).collect();
+    let troubles: BTreeSet<&String> = shards.iter().filter_map(|seen| seen.trouble.as_ref()).collect();
+    problems.extend(troubles.into_iter().map(|trouble| format!("{table}: archiving is held up: {trouble}")));
+    let behind = shards.iter().filter_map(|seen| seen.caught_up_at.or(seen.last)).map(|at| now.since(at)).max();
+    if let Some(behind) = behind.filter(|behind| *behind > ARCHIVE_LAG_MAX) {
+        problems.push(format!("{table}: its stream is read {behind} late, and keeps records for a day"));
+    }
+    let gaps = match archiving.reader(instance) {
+        Ok(reader) => {
+            let gaps = ShardPlaces::gaps(reader.as_ref(), &archiving.config.table.name).await;
+            gaps.map_err(|error| chain(&error))
+        }
+        Err(failure) => Err(failure.chain()),
+    };
+    let gaps = gaps.unwrap_or_else(|why| {
+        problems.push(format!("{table}: whether deletions were lost is not known: {why}"));
+        Vec::new()
+    });
+    for gap in &gaps {
+        let edge = |at: Option<i64>, none: &str| at.map_or(none.to_owned(), |at| UnixMs(at).to_string());
+        let (from, until) = (edge(gap.after_at, "its beginning"), edge(gap.before_at, "its end"));
+        problems.push(format!(
+            "{table}: deletions between {from} and {until} were lost before they could be read (shard {}); delete the \
+             object under {GAPS_PREFIX} once you know",
+            gap.shard
+        ));
+    }
+    ArchiveStatus {
+        table,
+        service: archiving.config.service.to_string(),
+        destination: archiving.config.destination.to_string(),
+        shards: shards.len() as u64,
+        behind_ms: behind.map(|behind| behind.0),
+        gaps: gaps.len() as u64,
     }
 }
 

@@ -41,6 +41,18 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                 }
                 listed = true;
             }
+            Frame::Record(record) => {
+                match style {
+                    Style::Json => json_line(&mut out, &record)?,
+                    Style::Text => {
+                        if !listed {
+                            writeln!(out, "{}", text::RECORDS_HEAD)?;
+                        }
+                        writeln!(out, "{}", text::record(&record))?;
+                    }
+                }
+                listed = true;
+            }
             Frame::Answer { answer, success } => {
                 bar.end();
                 match style {

@@ -1,8 +1,8 @@
 //! Answers for people: tables and sentences.
 
 use crate::answer::{
-    Answer, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey, PolicyHistory,
-    PolicyStatus, ReportView, Status,
+    Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey,
+    ListedRecord, PolicyHistory, PolicyStatus, RecordView, ReportView, Status,
 };
 use crate::when::relative;
 use comfy_table::{Table, presets};
@@ -25,6 +25,15 @@ pub(crate) fn key(listed: &ListedKey) -> String {
     )
 }
 
+/// The line above the records of `archive ls`.
+pub(crate) const RECORDS_HEAD: &str = "DELETED ON        SIZE  CAUSE  OBJECT";
+
+/// One record of `archive ls`.
+pub(crate) fn record(listed: &ListedRecord) -> String {
+    let (size, cause) = (HumanBytes(listed.bytes).to_string(), listed.cause.as_deref().unwrap_or("-"));
+    format!("{}  {size:>10}  {cause:<5}  {}", listed.day, printable(&listed.object))
+}
+
 /// The last word of a command.
 pub(crate) fn answer(answer: &Answer) -> String {
     let mut text = String::new();
@@ -33,6 +42,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => text.push_str("no copies\n"),
         Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
         Answer::Listed(_) => {}
+        Answer::Record(of) => archived_record(&mut text, of),
         Answer::History(of) => history(&mut text, of),
         Answer::Done(done) => done.reports.iter().for_each(|of| report(&mut text, of)),
         Answer::Due(of) => due(&mut text, of),
@@ -104,6 +114,12 @@ fn status(text: &mut String, of: &Status) {
     if !unprotected.is_empty() {
         line(text, format_args!("buckets without a policy: {}", unprotected.join(", ")));
     }
+    for archive in &of.archives {
+        let ArchiveStatus { table, service, destination, shards, behind_ms, .. } = archive;
+        let behind = behind_ms.map_or("not read yet".to_owned(), |ms| format!("{} behind", SpanMs(ms)));
+        let shards = plural(*shards, "shard", "shards");
+        line(text, format_args!("{table}: deleted records -> {destination}/{service}/, {shards}, {behind}"));
+    }
     let oldest = of.queue.oldest_ms.map(|at| format!(", the oldest from {}", relative(UnixMs(at), now)));
     line(
         text,
@@ -117,6 +133,13 @@ fn status(text: &mut String, of: &Status) {
     for problem in &of.problems {
         line(text, format_args!("! {problem}"));
     }
+}
+
+fn archived_record(text: &mut String, of: &RecordView) {
+    let RecordView { object, table, cause, deleted_at_ms, image, .. } = of;
+    line(text, format_args!("{}", printable(object)));
+    line(text, format_args!("deleted from {table} at {} by {cause}", UnixMs(*deleted_at_ms)));
+    line(text, format_args!("{image:#}"));
 }
 
 fn policy_status(text: &mut String, of: &PolicyStatus, now: UnixMs) {

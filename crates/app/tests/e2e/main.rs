@@ -11,6 +11,7 @@ mod ownership;
 mod policies;
 mod process;
 mod proxy;
+mod records;
 mod s3;
 mod services;
 mod signals;

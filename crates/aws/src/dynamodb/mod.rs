@@ -16,6 +16,7 @@ mod inserts;
 mod item;
 mod layout;
 mod read;
+mod records;
 mod rows;
 mod schema;
 mod state;
@@ -24,6 +25,7 @@ mod tombstones;
 mod totals;
 
 pub use capacity::CapacityUsed;
+pub use records::DynamoDbTable;
 pub use schema::{check_table, create_table};
 
 use crate::error_map::Call;

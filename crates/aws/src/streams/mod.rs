@@ -60,6 +60,29 @@ impl DynamoDbStream {
         Ok(DynamoDbStream { client, arn: arn.to_owned(), label: label.to_owned(), table })
     }
 
+    /// Streams that the table had before this one: what they still have is a day old at most.
+    pub async fn older(&self) -> PortResult<Vec<DynamoDbStream>> {
+        let call = Call::new("list streams of table", "dynamodb:ListStreams", &self.table.table);
+        let (mut older, mut after) = (Vec::new(), None);
+        for _ in 0..SHARD_PAGES_MAX {
+            let request = self.client.list_streams().table_name(&self.table.table);
+            let answer = request.set_exclusive_start_stream_arn(after).send().await.map_err(|error| call.sdk(error))?;
+            for stream in answer.streams() {
+                if let (Some(arn), Some(label)) = (stream.stream_arn(), stream.stream_label())
+                    && arn != self.arn
+                {
+                    let (client, table) = (self.client.clone(), Arc::clone(&self.table));
+                    older.push(DynamoDbStream { client, arn: arn.to_owned(), label: label.to_owned(), table });
+                }
+            }
+            after = answer.last_evaluated_stream_arn;
+            if after.is_none() {
+                return Ok(older);
+            }
+        }
+        Err(call.failed(ErrorKind::Internal(format!("more than {SHARD_PAGES_MAX} pages of streams"))))
+    }
+
     /// Whose records it tells of.
     pub fn table(&self) -> &RecordedTable {
         &self.table

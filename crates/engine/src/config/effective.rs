@@ -1,7 +1,7 @@
 //! The configuration in force, written so that a person can read it and [`super::Config::parse`] reads it back.
 
 use super::span::format_span;
-use super::{CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, Terms};
+use super::{ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, Terms};
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::keep::Keep;
@@ -9,7 +9,7 @@ use lifecycle::order::Basis;
 use toml::Value;
 
 pub(super) fn to_toml(config: &Config) -> String {
-    let Config { data_dir, endpoint, services, policies, default_policy } = config;
+    let Config { data_dir, endpoint, services, policies, archives, default_policy } = config;
     let mut lines = vec![format!("data_dir = {}", text(&data_dir.to_string_lossy()))];
     if default_policy.is_none() {
         lines.push("default_policy = \"off\"".to_owned());
@@ -29,6 +29,10 @@ pub(super) fn to_toml(config: &Config) -> String {
         lines.push("\n[[policy]]".to_owned());
         lines.extend(of_policy(policy));
     }
+    for archive in archives {
+        lines.push("\n[[archive]]".to_owned());
+        lines.extend(of_archive(archive));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -39,6 +43,20 @@ fn of_service(service: &ServiceConfig) -> Vec<String> {
     lines.extend(words.into_iter().filter_map(|(key, word)| Some(format!("{key} = {}", text(word.as_ref()?)))));
     lines.push(format!("path_style = {path_style}"));
     lines
+}
+
+fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
+    let ArchiveConfig { table, service, destination, leases } = archive;
+    let leases = match leases {
+        CatalogPlace::Local => "local".to_owned(),
+        CatalogPlace::Table(table) => table.to_string(),
+    };
+    vec![
+        format!("table = {}", text(&format!("dynamodb://{table}"))),
+        format!("service = {}", text(service.as_str())),
+        format!("destination = {}", text(&destination.to_string())),
+        format!("leases = {}", text(&leases)),
+    ]
 }
 
 fn of_policy(policy: &PolicyConfig) -> Vec<String> {

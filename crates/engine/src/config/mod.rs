@@ -5,6 +5,7 @@
 //! from where every AWS tool looks. Laws: I4 (a rule
 //! that keeps nothing is refused), and the ground for I5 and I13 (sources and destinations never overlap).
 
+mod archives;
 mod effective;
 mod location;
 mod raw;
@@ -15,6 +16,7 @@ pub mod span;
 mod validate;
 mod warnings;
 
+pub use archives::{ArchiveConfig, parse_table};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub services: Vec<ServiceConfig>,
     /// The policies, in the order of the file. Names and destinations are unique; no destination is a source.
     pub policies: Vec<PolicyConfig>,
+    /// Tables whose deleted records are archived.
+    pub archives: Vec<ArchiveConfig>,
     /// What buckets get that clients make and no policy names; `None`: switched off.
     pub default_policy: Option<Terms>,
 }
@@ -134,6 +138,7 @@ impl Config {
             endpoint: Endpoint { listen: LISTEN, allow_remote: false },
             services: Vec::new(),
             policies: vec![policy],
+            archives: Vec::new(),
             default_policy: Some(terms),
         }
     }

@@ -18,6 +18,17 @@ pub(super) struct RawConfig {
     pub(super) service: Vec<Spanned<RawService>>,
     #[serde(default)]
     pub(super) policy: Vec<Spanned<RawPolicy>>,
+    #[serde(default)]
+    pub(super) archive: Vec<Spanned<RawArchive>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawArchive {
+    pub(super) table: Option<Spanned<String>>,
+    pub(super) service: Option<Spanned<String>>,
+    pub(super) destination: Option<Spanned<String>>,
+    pub(super) leases: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -80,7 +80,7 @@ impl Check<'_> {
     }
 
     fn config(&mut self, raw: RawConfig, folder: &Path) -> Option<Config> {
-        let RawConfig { data_dir, s3_endpoint, default_policy, service, policy } = raw;
+        let RawConfig { data_dir, s3_endpoint, default_policy, service, policy, archive } = raw;
         let services = self.services(service);
         let data_dir = self.data_dir(data_dir, folder);
         let endpoint = self.endpoint(s3_endpoint.map(Spanned::into_inner).unwrap_or_default());
@@ -104,12 +104,20 @@ impl Check<'_> {
         if let Some(services) = &services {
             self.shared(&known, services);
         }
+        let archives = self.archives(archive, &known, services.as_deref().unwrap_or_default());
+        for (at, destination) in
+            archives.iter().flatten().map(|placed| (&placed.destination_at, &placed.archive.destination))
+        {
+            self.outside_the_data(at, destination, data_dir.as_deref());
+        }
+        let archives = archives.map(|all| all.into_iter().map(|placed| placed.archive).collect());
         let policies = policies.into_iter().map(|placed| placed.map(|placed| placed.policy)).collect::<Option<_>>()?;
         Some(Config {
             data_dir: data_dir?,
             endpoint: endpoint?,
             services: services?,
             policies,
+            archives: archives?,
             default_policy: default_policy?,
         })
     }
@@ -167,10 +175,10 @@ impl Check<'_> {
             clean,
             breaker,
         } = raw;
-        let name = self.needed(&section, "name", "name = \"documents\"", name);
-        let source = self.needed(&section, "source", "source = \"local://documents\"", source);
+        let name = self.needed("a policy", &section, "name", "name = \"documents\"", name);
+        let source = self.needed("a policy", &section, "source", "source = \"local://documents\"", source);
         let destination =
-            self.needed(&section, "destination", "destination = \"local://documents-copies\"", destination);
+            self.needed("a policy", &section, "destination", "destination = \"local://documents-copies\"", destination);
         let mode = self.mode(mode);
         if mode == Some(Mode::Mirror) {
             let spans = [
@@ -204,15 +212,16 @@ impl Check<'_> {
         Some(Placed { policy, name_at, source_at, destination_at, catalog_at, events_at })
     }
 
-    fn needed<T>(
+    pub(super) fn needed<T>(
         &mut self,
+        whose: &str,
         section: &Range<usize>,
         key: &str,
         example: &str,
         raw: Option<Spanned<T>>,
     ) -> Option<(Range<usize>, T)> {
         if raw.is_none() {
-            self.wrong(Some(section.clone()), format!("a policy lacks its `{key}`"), format!("add {example}"));
+            self.wrong(Some(section.clone()), format!("{whose} lacks its `{key}`"), format!("add {example}"));
         }
         raw.map(parts)
     }
@@ -380,7 +389,6 @@ impl Check<'_> {
     }
 
     fn destinations(&mut self, policies: &[&Placed], data_dir: Option<&Path>, services: &[ServiceConfig]) {
-        let data_dir = data_dir.and_then(|path| std::path::absolute(path).ok());
         for (place, placed) in policies.iter().enumerate() {
             let PolicyConfig { name, source, destination, .. } = &placed.policy;
             let at = Some(placed.destination_at.clone());
@@ -407,13 +415,18 @@ impl Check<'_> {
                         self.wrong(at, what, format!("{own}, which no client writes"));
                     }
                 }
-                Destination::Folder(folder) => {
-                    if data_dir.as_ref().is_some_and(|data| nested(data, folder)) {
-                        let what = format!("{destination} and data_dir lie inside each other");
-                        self.wrong(at, what, "write a folder elsewhere, better on another disk");
-                    }
-                }
+                Destination::Folder(_) => self.outside_the_data(&placed.destination_at, destination, data_dir),
             }
+        }
+    }
+
+    fn outside_the_data(&mut self, at: &Range<usize>, destination: &Destination, data_dir: Option<&Path>) {
+        let data_dir = data_dir.and_then(|path| std::path::absolute(path).ok());
+        if let (Destination::Folder(folder), Some(data)) = (destination, data_dir)
+            && nested(&data, folder)
+        {
+            let what = format!("{destination} and data_dir lie inside each other");
+            self.wrong(Some(at.clone()), what, "write a folder elsewhere, better on another disk");
         }
     }
 }
@@ -425,7 +438,7 @@ impl Terms {
     }
 }
 
-fn overlap(a: &Destination, b: &Destination, services: &[ServiceConfig]) -> bool {
+pub(super) fn overlap(a: &Destination, b: &Destination, services: &[ServiceConfig]) -> bool {
     match (a, b) {
         (Destination::S3(a), Destination::S3(b)) => same_bucket(services, a, b),
         (Destination::Folder(a), Destination::Folder(b)) => nested(a, b),

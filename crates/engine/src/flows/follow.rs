@@ -41,7 +41,10 @@ pub struct Follower {
     pub leases: Arc<dyn Catalog>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Names and jitter.
+    /// Who this is towards the others, the same after a restart: what a killed process held is its own again at once. No two
+    /// that run have the same.
+    pub holder: String,
+    /// Jitter.
     pub nonces: Arc<dyn Nonces>,
     /// What is seen of it.
     pub seen: Arc<Seen>,
@@ -155,8 +158,11 @@ impl Follower {
                 (ended, Some(found))
             }
             Err(error) => {
-                tracing::error!(table = self.archive.table, "the stream cannot be read: {}", chain(&error));
-                *lock(&self.seen.1) = Some(chain(&error));
+                let trouble = Some(chain(&error));
+                let before = std::mem::replace(&mut *lock(&self.seen.1), trouble.clone());
+                if before != trouble {
+                    tracing::error!(table = self.archive.table, "the stream cannot be read: {}", chain(&error));
+                }
                 (ended, None)
             }
         }
@@ -196,9 +202,9 @@ impl Follower {
             if listed.contains(&shard) || self.is_ended(&shard, ended).await? {
                 continue;
             }
+            // Its place stays as it is: should the stream tell of it again, it is read on.
             let place = self.places.read(&shard).await?;
             self.note_gap(&shard, &place, None).await?;
-            self.places.write(&shard, &Place { ended: true, ..place }).await?;
             ended.insert(shard);
         }
         Ok(())
@@ -212,8 +218,8 @@ impl Follower {
     }
 
     async fn read_shard(&self, shard: &ShardId, cancel: &CancellationToken) -> Ended {
-        let mut hold =
-            Hold { follower: self, lease: format!("shard-{shard}"), holder: self.nonces.nonce(), held: None };
+        let lease = format!("shard-{}-{shard}", self.archive.table);
+        let mut hold = Hold { follower: self, lease, held: None };
         let mut tries = 0;
         let ended = loop {
             let mut reading = Reading { follower: self, shard, place: Place::default(), written_at: None, lost: false };
@@ -249,7 +255,6 @@ impl Follower {
 struct Hold<'a> {
     follower: &'a Follower,
     lease: String,
-    holder: String,
     /// When it was last renewed.
     held: Option<UnixMs>,
 }
@@ -262,7 +267,8 @@ impl Hold<'_> {
             return Ok(true);
         }
         let until = now.plus(SHARD_LEASE_FOR);
-        let has = self.follower.leases.lease(&self.lease, &self.holder, now, until).await?;
+        let Follower { leases, holder, .. } = self.follower;
+        let has = leases.lease(&self.lease, holder, now, until).await?;
         self.held = has.then_some(now);
         Ok(has)
     }
@@ -271,7 +277,8 @@ impl Hold<'_> {
         if self.held.is_none() {
             return;
         }
-        if let Err(error) = self.follower.leases.unlease(&self.lease, &self.holder).await {
+        let Follower { leases, holder, .. } = self.follower;
+        if let Err(error) = leases.unlease(&self.lease, holder).await {
             tracing::warn!(lease = self.lease, "not given back, it ends by itself: {}", chain(&error));
         }
     }

@@ -4,6 +4,7 @@
 //! `afterimage`, which says in plain words what a reader wants first. The metadata say the same to who only looks. Layouts
 //! with a version: a newer one is refused. Pure.
 
+use crate::ports::objects::Head;
 use crate::ports::streams::DeletedRecord;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -111,6 +112,11 @@ pub fn metadata(record: &DeletedRecord) -> BTreeMap<String, String> {
         metadata.insert(META_KEY.to_owned(), key);
     }
     metadata
+}
+
+/// What the metadata say of the cause.
+pub fn cause_of(head: &Head) -> Option<Cause> {
+    Cause::parse(head.metadata.get(META_CAUSE)?)
 }
 
 /// Reads a body back.

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod nonces;
 pub mod queue;
 pub mod stream;
+pub mod table;
 pub mod wiring;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

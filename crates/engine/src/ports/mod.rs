@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod objects;
 pub mod progress;
 pub mod streams;
+pub mod tables;

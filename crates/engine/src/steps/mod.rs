@@ -1,6 +1,7 @@
 //! Steps that several flows share.
 
 pub mod adopt;
+pub mod archived_names;
 pub mod by_original;
 pub mod copy_rows;
 pub mod journal_lines;

@@ -7,7 +7,7 @@
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::limits::{LIST_PAGE, SHARD_CHECKPOINT_BYTES_MAX};
-use crate::ports::objects::{ObjectWrite, Onto};
+use crate::ports::objects::{ObjectRead, ObjectWrite, Onto};
 use crate::ports::streams::ShardId;
 use crate::steps::json_object;
 use lifecycle::archive::{Sequence, hash_of};
@@ -150,7 +150,9 @@ impl ShardPlaces {
         };
         let which = hash_of(format!("{}\n{shard}\n{:?}", self.stream, gap.after).as_bytes());
         let key = object(format!("{GAPS_PREFIX}{}/{which}.json", self.table));
-        let is_new = json_object::write(self.bucket.as_ref(), &key, &gap, Onto::Nothing).await?;
+        if !json_object::write(self.bucket.as_ref(), &key, &gap, Onto::Nothing).await? {
+            return Ok(false);
+        }
         let edge = |edge: Option<&(Sequence, UnixMs)>, none: &str| {
             edge.map_or(none.to_owned(), |(sequence, at)| format!("record {sequence} of {at}"))
         };
@@ -159,7 +161,17 @@ impl ShardPlaces {
             table = self.table, %shard, object = %key,
             "deletions were lost: the stream no longer has what came after {from} and before {until}"
         );
-        Ok(is_new)
+        Ok(true)
+    }
+
+    /// What was lost of a table's streams, as far as it is noted.
+    pub async fn gaps(bucket: &dyn ObjectRead, table: &str) -> PortResult<Vec<Gap>> {
+        let page = bucket.list(&format!("{GAPS_PREFIX}{table}/"), None, LIST_PAGE).await?;
+        let mut gaps = Vec::new();
+        for listed in page.items {
+            gaps.extend(json_object::read::<Gap>(bucket, &listed.key, SHARD_CHECKPOINT_BYTES_MAX).await?);
+        }
+        Ok(gaps)
     }
 
     fn prefix(&self) -> String {

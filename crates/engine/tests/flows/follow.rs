@@ -7,7 +7,7 @@ use engine::flows::follow::{Follower, Seen};
 use engine::format::archived::read;
 use engine::limits::{SHARD_IDLE, SHARD_LEASE_FOR};
 use engine::memory::stream::MemoryStream;
-use engine::ports::clock::Clock;
+use engine::ports::clock::{Clock, Nonces};
 use engine::ports::streams::{Change, ShardId};
 use engine::steps::shard_places::{GAPS_PREFIX, Gap, ShardPlaces};
 use engine::wrap::faults::{Death, Faults};
@@ -34,6 +34,7 @@ fn follower_through(world: &World, stream: &MemoryStream, probe: Arc<dyn Probe>)
         places: ShardPlaces::new(world.write_destination("places", probe), "Table", "stream"),
         leases: world.memory.catalog.clone(),
         clock: world.memory.clock.clone(),
+        holder: world.memory.nonces.nonce(),
         nonces: world.memory.nonces.clone(),
         seen: Arc::new(Seen::default()),
     }
@@ -164,6 +165,24 @@ async fn a_follower_that_dies_anywhere_is_followed_by_another_and_nothing_is_los
         let waited = world.memory.clock.now().since(began);
         assert!(waited <= SpanMs(SHARD_LEASE_FOR.0 + 30_000), "k = {k}: {waited}");
     }
+}
+
+#[tokio::test]
+async fn a_process_that_was_killed_has_its_shards_again_at_once() {
+    let (world, stream) = new();
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a"]);
+    let follower = follower(&world, &stream);
+    let never = CancellationToken::new();
+    tokio::select! {
+        () = follower.run(&never) => unreachable!("it runs until it is cancelled"),
+        () = time_passes(&world, || archived(&world).len() == 1) => {}
+    }
+    delete(&world, &stream, "0", &["b"]);
+    let began = world.memory.clock.now();
+    followed(&world, &[&follower], || archived(&world).len() == 2).await;
+    let waited = world.memory.clock.now().since(began);
+    assert!(waited < SpanMs::seconds(5), "{waited}");
 }
 
 #[tokio::test]

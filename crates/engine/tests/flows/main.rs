@@ -17,6 +17,7 @@ mod reconcile;
 mod reconcile_slice;
 mod replicate;
 mod restore;
+mod restore_records;
 mod retry;
 mod settle;
 mod undelete;

@@ -1,0 +1,125 @@
+//! Tables whose deleted records are archived: each table's streams are followed, as long as `serve` runs.
+//!
+//! What keeps one table's stream from being read holds up nothing else: it is tried again, `status` says it, and the records
+//! wait in the stream, for a day.
+
+use crate::exit::Failure;
+use crate::home::{Home, Kept};
+use crate::instance::{Instance, UNPOISONED};
+use crate::limits::{STREAMS_AGAIN, STREAMS_LOOK_EVERY};
+use aws::DynamoDbStream;
+use engine::config::ArchiveConfig;
+use engine::flows::archive::Archive;
+use engine::flows::follow::{Follower, Seen};
+use engine::ports::objects::{ObjectRead, ObjectWrite};
+use engine::ports::streams::RecordStream;
+use engine::steps::shard_places::ShardPlaces;
+use engine::wrap::retry::Retries;
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where leases are that are no table's, in the data folder.
+pub(crate) const LEASES_FILE: &str = "leases.sqlite";
+
+/// One table.
+pub(crate) struct Archiving {
+    /// As configured.
+    pub(crate) config: ArchiveConfig,
+    /// Where its records go.
+    pub(crate) destination: Home,
+    /// Who reads which shard.
+    pub(crate) leases: Kept,
+    /// What is seen of its streams, by their names.
+    followed: RwLock<BTreeMap<String, Arc<Seen>>>,
+    /// Why its streams cannot be opened.
+    trouble: RwLock<Option<String>>,
+}
+
+impl Archiving {
+    pub(crate) fn new(config: ArchiveConfig, destination: Home, leases: Kept) -> Archiving {
+        Archiving { config, destination, leases, followed: RwLock::default(), trouble: RwLock::default() }
+    }
+
+    /// What is seen of its streams, by their names.
+    pub(crate) fn followed(&self) -> BTreeMap<String, Arc<Seen>> {
+        self.followed.read().expect(UNPOISONED).clone()
+    }
+
+    /// Why its streams cannot be opened.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.read().expect(UNPOISONED).clone()
+    }
+
+    /// The archive, to read.
+    pub(crate) fn reader(&self, instance: &Instance) -> Result<Arc<dyn ObjectRead>, Failure> {
+        self.destination.reader(&instance.store, &retries(instance))
+    }
+
+    fn writer(&self, instance: &Instance) -> Result<Arc<dyn ObjectWrite>, Failure> {
+        let writer = self.destination.writer(&instance.store)?;
+        Ok(match &self.destination {
+            Home::Here(_) => retries(instance).write(writer),
+            Home::There(_) => writer,
+        })
+    }
+
+    fn follower(&self, instance: &Instance, stream: DynamoDbStream) -> Result<Follower, Failure> {
+        let (destination, table) = (self.writer(instance)?, self.config.table.name.as_str());
+        let seen = Arc::new(Seen::default());
+        self.followed.write().expect(UNPOISONED).insert(stream.name().to_owned(), seen.clone());
+        Ok(Follower {
+            places: ShardPlaces::new(destination.clone(), table, stream.name()),
+            archive: Archive { table: table.to_owned(), destination, metrics: instance.metrics.clone() },
+            stream: Arc::new(stream),
+            leases: self.leases.catalog(&retries(instance)),
+            clock: instance.clock.clone(),
+            // The folder's lock makes it one process's.
+            holder: format!("data folder {}", instance.store.data_folder().0),
+            nonces: instance.nonces.clone(),
+            seen,
+        })
+    }
+}
+
+fn retries(instance: &Instance) -> Retries {
+    Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone())
+}
+
+/// Follows a table's streams until cancelled; one that comes anew beside those that it had before.
+pub(crate) async fn follow(instance: Arc<Instance>, archiving: Arc<Archiving>, cancel: CancellationToken) {
+    let following = TaskTracker::new();
+    while !cancel.is_cancelled() {
+        let begun = begin(&instance, &archiving, &following, &cancel).await;
+        let trouble = begun.err().map(|failure| failure.chain());
+        let before = std::mem::replace(&mut *archiving.trouble.write().expect(UNPOISONED), trouble.clone());
+        if let Some(why) = trouble.as_ref().filter(|_| before != trouble) {
+            tracing::error!(table = archiving.config.table.name, "deleted records are not archived: {why}");
+        }
+        let wait = if trouble.is_none() { STREAMS_LOOK_EVERY } else { STREAMS_AGAIN };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = instance.clock.sleep(wait) => {}
+        }
+    }
+    following.close();
+    following.wait().await;
+}
+
+async fn begin(
+    instance: &Arc<Instance>,
+    archiving: &Arc<Archiving>,
+    following: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    for stream in instance.services.streams(&archiving.config).await? {
+        if archiving.followed().contains_key(stream.name()) {
+            continue;
+        }
+        tracing::info!(table = archiving.config.table.name, stream = stream.name(), "following the stream");
+        let (follower, cancel) = (archiving.follower(instance, stream)?, cancel.clone());
+        following.spawn(async move { follower.run(&cancel).await });
+    }
+    Ok(())
+}

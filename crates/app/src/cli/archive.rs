@@ -1,0 +1,140 @@
+//! `archive …`, as a person types it.
+
+use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, TtlOf};
+use crate::exit::Failure;
+use crate::when::moment;
+use clap::{Args, Subcommand};
+use engine::config::span::parse_span;
+use lifecycle::time::UnixMs;
+
+/// `archive …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveVerb {
+    /// List archived records
+    Ls {
+        /// Of this service, as the configuration calls it
+        service: String,
+        /// Which were deleted on these days
+        #[command(flatten)]
+        days: DaysArgs,
+        /// Only those that were deleted by this: user or ttl
+        #[arg(long, value_name = "user|ttl")]
+        cause: Option<String>,
+    },
+    /// Show one archived record: what was in it when it was deleted last
+    Get {
+        /// Of this service
+        service: String,
+        /// Its key: the values joined by `_`, as in USER#123_PROFILE
+        key: String,
+        /// Its newest deletion up to then
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Put records back into their table; what is there already is left alone
+    Restore(RestoreRecordsArgs),
+}
+
+/// Days of deletions.
+#[derive(Debug, Args)]
+pub(crate) struct DaysArgs {
+    /// From this day (UTC) on: 2026-11-21, `30d ago`
+    #[arg(long, value_name = "DAY")]
+    from: Option<String>,
+    /// Up to this day, which is included
+    #[arg(long, value_name = "DAY")]
+    to: Option<String>,
+}
+
+/// `archive restore …`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "from", "to"]))]
+pub(crate) struct RestoreRecordsArgs {
+    /// Of this service
+    service: String,
+    /// Restore this record: the values of its key joined by `_`, as in USER#123_PROFILE
+    #[arg(conflicts_with_all = ["from", "to", "cause"])]
+    key: Option<String>,
+    /// As it was at its newest deletion up to then [default: its newest]
+    #[arg(long, value_name = "TIME", requires = "key")]
+    at: Option<String>,
+    /// Or all that were deleted on these days
+    #[command(flatten)]
+    days: DaysArgs,
+    /// Only those that were deleted by this: user or ttl
+    #[arg(long, value_name = "user|ttl")]
+    cause: Option<String>,
+    /// Records of this table, where several share the service
+    #[arg(long, value_name = "TABLE")]
+    from_table: Option<String>,
+    /// Into another table: dynamodb://TABLE, or dynamodb://SERVICE@TABLE
+    #[arg(long, value_name = "dynamodb://TABLE")]
+    to_table: Option<String>,
+    /// Replace records that are in the table
+    #[arg(long)]
+    overwrite: bool,
+    /// What becomes of a time to live that is over, and would delete the record again: strip, keep, or as long from now on as
+    /// +30d
+    #[arg(long, value_name = "strip|keep|+SPAN", default_value = "strip", allow_hyphen_values = true)]
+    ttl: String,
+    /// Put at most so many records a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DaysArgs {
+    fn days(&self, now: UnixMs) -> Result<RecordDays, Failure> {
+        let read = |text: &Option<String>| {
+            text.as_deref().map(|text| moment(text, now).map(|at| at.0).map_err(Failure::usage)).transpose()
+        };
+        let days = RecordDays { from: read(&self.from)?, to: read(&self.to)? };
+        match days {
+            RecordDays { from: Some(from), to: Some(to) } if from > to => {
+                Err(Failure::usage("--from is later than --to: no day lies between them"))
+            }
+            days => Ok(days),
+        }
+    }
+}
+
+impl ArchiveVerb {
+    /// Reads times; relative ones count from `now`.
+    pub(super) fn act(self, now: UnixMs) -> Result<ArchiveAct, Failure> {
+        let at = |text: Option<String>| text.map(|text| moment(&text, now).map_err(Failure::usage)).transpose();
+        Ok(match self {
+            ArchiveVerb::Ls { service, days, cause } => ArchiveAct::Ls { service, days: days.days(now)?, cause },
+            ArchiveVerb::Get { service, key, at: then } => {
+                ArchiveAct::Get { service, key, at: at(then)?.map(|at| at.0) }
+            }
+            ArchiveVerb::Restore(args) => {
+                let ttl = match args.ttl.as_str() {
+                    "strip" => TtlOf::Strip,
+                    "keep" => TtlOf::Keep,
+                    other => match other.strip_prefix('+').and_then(parse_span) {
+                        Some(span) => TtlOf::Extend(span.0),
+                        None => {
+                            let why = format!("--ttl {other} has no meaning: write strip, keep, or such as +30d");
+                            return Err(Failure::usage(why));
+                        }
+                    },
+                };
+                ArchiveAct::Restore(RestoreRecordsOf {
+                    service: args.service,
+                    key: args.key,
+                    at: at(args.at)?.map(|at| at.0),
+                    days: args.days.days(now)?,
+                    cause: args.cause,
+                    from_table: args.from_table,
+                    to: args.to_table,
+                    overwrite: args.overwrite,
+                    ttl,
+                    rate: args.rate,
+                    dry_run: args.dry_run,
+                })
+            }
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! `archive …`: what was archived of deleted records, and putting it back.
+
+use crate::answer::{Answer, Done, Listed, ListedRecord, RecordView};
+use crate::archiving::Archiving;
+use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, TtlOf};
+use crate::exit::Failure;
+use crate::feed::{Feed, Frame};
+use crate::instance::Instance;
+use engine::config::{ArchiveConfig, Destination, parse_table};
+use engine::error::PortResult;
+use engine::flows::find_record::{Found, find_record};
+use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use engine::format::archived::cause_of;
+use engine::limits::COMMAND_KEYS_IN_FLIGHT;
+use engine::ports::objects::{ObjectRead, Page};
+use engine::steps::archived_names::{Days, Named, days, of_day};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lifecycle::archive::{Cause, ServiceName, typed};
+use lifecycle::time::{SpanMs, UnixMs};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Does it.
+pub(crate) async fn act(
+    instance: &Instance,
+    act: &ArchiveAct,
+    who: &str,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    match act {
+        ArchiveAct::Ls { service, days, cause } => {
+            let service = known_service(instance, service)?;
+            ls(instance, &service, range(*days), cause_named(cause.as_deref())?, feed, cancel).await
+        }
+        ArchiveAct::Get { service, key, at } => {
+            let service = known_service(instance, service)?;
+            get(instance, &service, key, at.map(UnixMs)).await
+        }
+        ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
+    }
+}
+
+/// A service that some table's records lie under.
+fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
+    let service = ServiceName::new(name).map_err(Failure::usage)?;
+    let known: Vec<String> =
+        instance.all_archivings().iter().map(|archiving| archiving.config.service.to_string()).collect();
+    if known.iter().any(|known| known == name) {
+        return Ok(service);
+    }
+    Err(match known.is_empty() {
+        true => Failure::usage("no table's deleted records are archived: add an [[archive]] to the configuration"),
+        false => Failure::usage(format!("no records are archived under `{name}`; there are: {}", known.join(", "))),
+    })
+}
+
+/// The archives that have records of a service, each once.
+fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<dyn ObjectRead>>, Failure> {
+    let mut seen: Vec<Destination> = Vec::new();
+    let mut readers = Vec::new();
+    for archiving in of_service(instance, service) {
+        if !seen.contains(&archiving.config.destination) {
+            seen.push(archiving.config.destination.clone());
+            readers.push(archiving.reader(instance)?);
+        }
+    }
+    Ok(readers)
+}
+
+fn of_service(instance: &Instance, service: &ServiceName) -> Vec<Arc<Archiving>> {
+    instance.all_archivings().into_iter().filter(|archiving| archiving.config.service == *service).collect()
+}
+
+fn range(RecordDays { from, to }: RecordDays) -> Days {
+    Days { from: from.map(UnixMs), until: to.map(UnixMs) }
+}
+
+fn cause_named(word: Option<&str>) -> Result<Option<Cause>, Failure> {
+    let unknown = |word: &str| Failure::usage(format!("`{word}` is no cause: write user or ttl"));
+    word.map(|word| Cause::parse(word).ok_or_else(|| unknown(word))).transpose()
+}
+
+async fn ls(
+    instance: &Instance,
+    service: &ServiceName,
+    range: Days,
+    cause: Option<Cause>,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let mut listed = Listed { keys: 0, cancelled: false };
+    for archive in archives(instance, service)? {
+        for day in days(archive.as_ref(), service, range).await? {
+            let mut after = None;
+            loop {
+                let Page { items, next } = of_day(archive.as_ref(), &day, "", after.as_ref()).await?;
+                for record in with_cause(archive.as_ref(), items, cause).await? {
+                    listed.keys += 1;
+                    if cancel.is_cancelled() || !feed.send(Frame::Record(record)).await {
+                        listed.cancelled = true;
+                        return Ok(Answer::Listed(listed));
+                    }
+                }
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Answer::Listed(listed))
+}
+
+/// Names say no cause: where one is asked for, each object is looked at.
+async fn with_cause(
+    archive: &dyn ObjectRead,
+    items: Vec<Named>,
+    wanted: Option<Cause>,
+) -> PortResult<Vec<ListedRecord>> {
+    let looked = stream::iter(items).map(|named| async move {
+        let cause = match wanted {
+            None => None,
+            Some(_) => archive.head(&named.listed.key, None).await?.and_then(|head| cause_of(&head)),
+        };
+        PortResult::Ok((wanted.is_none() || cause == wanted).then(|| ListedRecord {
+            day: named.parsed.day.replace('/', "-"),
+            key: named.parsed.key,
+            cause: cause.map(|cause| cause.as_str().to_owned()),
+            bytes: named.listed.version.size,
+            object: named.listed.key.to_string(),
+        }))
+    });
+    looked.buffered(COMMAND_KEYS_IN_FLIGHT).try_filter_map(|record| async { Ok(record) }).try_collect().await
+}
+
+async fn get(instance: &Instance, service: &ServiceName, key: &str, at: Option<UnixMs>) -> Result<Answer, Failure> {
+    let mut newest: Option<Found> = None;
+    for archive in archives(instance, service)? {
+        let found = find_record(archive.as_ref(), service, &typed(key), at).await?;
+        let age = |found: &Found| found.record.deleted_at;
+        newest = newest.into_iter().chain(found).max_by_key(age);
+    }
+    let Some(found) = newest else {
+        let then = at.map(|at| format!(" up to {at}")).unwrap_or_default();
+        return Err(Failure::failed(format!(
+            "no deletion of `{key}`{then} is archived under {service}: `afterimage archive ls {service}` lists what is"
+        )));
+    };
+    Ok(Answer::Record(Box::new(RecordView {
+        object: found.name.to_string(),
+        table: found.record.table,
+        cause: found.record.cause.as_str().to_owned(),
+        deleted_at_ms: found.record.deleted_at.0,
+        image: found.record.image.into(),
+        record: serde_json::from_str(&found.text)?,
+    })))
+}
+
+async fn restore(
+    instance: &Instance,
+    asked: &RestoreRecordsOf,
+    who: &str,
+    feed: &Feed,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let service = known_service(instance, &asked.service)?;
+    let wanted = match &asked.key {
+        Some(key) => Wanted::Key { key: typed(key), at: asked.at.map(UnixMs) },
+        None => Wanted::Range { days: range(asked.days), cause: cause_named(asked.cause.as_deref())? },
+    };
+    let ttl = match asked.ttl {
+        TtlOf::Keep => Ttl::Keep,
+        TtlOf::Strip => Ttl::StripIfOver,
+        TtlOf::Extend(ms) => Ttl::Extend(SpanMs(ms)),
+    };
+    let (overwrite, rate, dry_run) = (asked.overwrite, asked.rate, asked.dry_run);
+    let request = RecordsRequest { service: service.clone(), wanted, overwrite, ttl, rate, dry_run };
+    let mut done = Done::default();
+    for archiving in one_table(instance, &service, asked.from_table.as_deref())? {
+        let ArchiveConfig { table, .. } = &archiving.config;
+        let to = match &asked.to {
+            None => table.clone(),
+            Some(to) => parse_table(to).map_err(|(what, fix)| Failure::usage(format!("{what}: {fix}")))?,
+        };
+        let restore = RestoreRecords {
+            archive: archiving.reader(instance)?,
+            from_table: Some(table.name.clone()),
+            table: Arc::new(instance.services.table(&to).await?),
+            journal: instance.journal.clone(),
+            clock: instance.clock.clone(),
+            who: who.to_owned(),
+        };
+        done.of_table(&table.name, restore.run(&request, feed, cancel).await);
+    }
+    Ok(Answer::Done(done))
+}
+
+/// The table whose records are meant.
+fn one_table(instance: &Instance, service: &ServiceName, name: Option<&str>) -> Result<Vec<Arc<Archiving>>, Failure> {
+    let all = of_service(instance, service);
+    let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.name.clone()).collect();
+    let chosen: Vec<Arc<Archiving>> =
+        all.into_iter().filter(|archiving| name.is_none_or(|name| archiving.config.table.name == name)).collect();
+    match (chosen.len(), name) {
+        (1, _) => Ok(chosen),
+        (0, Some(name)) => Err(Failure::usage(format!(
+            "no table `{name}` has its records under {service}; there are: {}",
+            names.join(", ")
+        ))),
+        _ => Err(Failure::usage(format!(
+            "several tables have their records under {service} ({}): choose one with --from-table",
+            names.join(", ")
+        ))),
+    }
+}

@@ -1,0 +1,117 @@
+//! Tables whose deleted records are archived, as the configuration names them: `[[archive]]`. Pure.
+
+use super::location;
+use super::raw::RawArchive;
+use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, same_thing};
+use super::validate::{Check, Placed, overlap, parts};
+use super::{Destination, PolicyConfig};
+use lifecycle::archive::ServiceName;
+use std::ops::Range;
+use toml::Spanned;
+
+/// A table whose deleted records are archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// The table.
+    pub table: Remote,
+    /// What its records lie under: the application that the table belongs to. Tables may share one.
+    pub service: ServiceName,
+    /// Where to. Archives may share it; policies never do.
+    pub destination: Destination,
+    /// Where those who read the stream agree who reads which shard: a file here, for one process; a table, for several.
+    pub leases: CatalogPlace,
+}
+
+const TABLE: &str = "table = \"dynamodb://Orders\"";
+
+/// An archive with the places where its parts stand.
+pub(super) struct PlacedArchive {
+    pub(super) archive: ArchiveConfig,
+    table_at: Range<usize>,
+    pub(super) destination_at: Range<usize>,
+    leases_at: Range<usize>,
+}
+
+impl Check<'_> {
+    /// The archives, judged beside the policies.
+    pub(super) fn archives(
+        &mut self,
+        raw: Vec<Spanned<RawArchive>>,
+        policies: &[&Placed],
+        services: &[ServiceConfig],
+    ) -> Option<Vec<PlacedArchive>> {
+        let archives: Vec<Option<PlacedArchive>> = raw.into_iter().map(|raw| self.archive(raw)).collect();
+        let known: Vec<&PlacedArchive> = archives.iter().flatten().collect();
+        for (place, placed) in known.iter().enumerate() {
+            let ArchiveConfig { table, destination, leases, .. } = &placed.archive;
+            self.known_service(placed.table_at.clone(), Some(table), services);
+            if let Destination::S3(bucket) = destination {
+                self.known_service(placed.destination_at.clone(), Some(bucket), services);
+            }
+            if let CatalogPlace::Table(place) = leases {
+                self.known_service(placed.leases_at.clone(), Some(&place.table), services);
+            }
+            let meets = |policy: &PolicyConfig| {
+                let source = policy
+                    .source
+                    .remote()
+                    .map_or_else(|| Destination::Bucket(policy.source.bucket.clone()), Destination::S3);
+                overlap(&policy.destination, destination, services) || overlap(&source, destination, services)
+            };
+            if let Some(other) = policies.iter().find(|other| meets(&other.policy)) {
+                let what = format!("{destination} belongs to policy `{}`", other.policy.name);
+                self.wrong(Some(placed.destination_at.clone()), what, "an archive needs a bucket without a policy");
+            }
+            let again = |earlier: &&&PlacedArchive| same_thing(services, &earlier.archive.table, table);
+            let alike = |earlier: &&&PlacedArchive| {
+                let there = &earlier.archive;
+                there.table.name == table.name && overlap(&there.destination, destination, services)
+            };
+            if known[..place].iter().any(|earlier| again(&earlier)) {
+                let what = format!("dynamodb://{table} is archived twice");
+                self.wrong(Some(placed.table_at.clone()), what, "remove one of the two");
+            } else if known[..place].iter().any(|earlier| alike(&earlier)) {
+                let what = format!("two tables called {} are archived to {destination}", table.name);
+                self.wrong(Some(placed.destination_at.clone()), what, "give each a bucket of its own");
+            }
+        }
+        archives.into_iter().collect()
+    }
+
+    fn archive(&mut self, raw: Spanned<RawArchive>) -> Option<PlacedArchive> {
+        let (section, RawArchive { table, service, destination, leases }) = parts(raw);
+        let table = self.needed("an archive", &section, "table", TABLE, table);
+        let bucket = "destination = \"s3://orders-archive\"";
+        let destination = self.needed("an archive", &section, "destination", bucket, destination);
+        let table = table.and_then(|(at, text)| Some((at.clone(), self.location(at, parse_table(&text))?)));
+        let destination = destination
+            .and_then(|(at, text)| Some((at.clone(), self.location(at, location::parse_destination(&text))?)));
+        let leases_at = leases.as_ref().map_or(section.clone(), Spanned::span);
+        let leases = match leases.map(parts) {
+            None => Some(CatalogPlace::Local),
+            Some((at, text)) => self.location(at, parse_catalog(&text, 1)),
+        };
+        let (table_at, table) = table?;
+        let (at, service) = service.map_or((section, table.name.clone()), parts);
+        let service = match ServiceName::new(&service) {
+            Ok(service) => Some(service),
+            Err(error) => {
+                let fix = "write service = \"orders\", or another name".to_owned();
+                self.wrong(Some(at), error.to_string(), fix);
+                None
+            }
+        };
+        let (destination_at, destination) = destination?;
+        let archive = ArchiveConfig { table, service: service?, destination, leases: leases? };
+        Some(PlacedArchive { archive, table_at, destination_at, leases_at })
+    }
+}
+
+/// Reads `dynamodb://table`, `dynamodb://service@table`.
+pub fn parse_table(text: &str) -> Result<Remote, (String, String)> {
+    match parse_catalog(text, 1) {
+        Ok(CatalogPlace::Table(TablePlace { table, prefix: None, .. })) => Ok(table),
+        Err((what, fix)) if text.starts_with("dynamodb://") => Err((what, fix)),
+        Ok(_) | Err(_) => Err((format!("`{text}` is no table"), format!("write {TABLE}"))),
+    }
+}

@@ -1,0 +1,96 @@
+//! What an archive has, by its names alone: the days of a service, and the names of a day. Listings of what is asked for,
+//! never of the whole archive: a service with a year of days is asked for each of them once (I9, I11).
+
+use crate::error::PortResult;
+use crate::limits::LIST_PAGE;
+use crate::ports::objects::{Listed, ObjectRead, Page};
+use lifecycle::archive::{Parsed, ServiceName, day_prefix, parse};
+use lifecycle::ids::ObjectKey;
+use lifecycle::time::UnixMs;
+
+/// Bytes of a key that every name of it begins with: a longer one may be cut.
+const KEPT_BYTES: usize = 512;
+
+/// Which days (UTC), both inclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Days {
+    /// From the day of this moment on.
+    pub from: Option<UnixMs>,
+    /// Up to the day of this moment.
+    pub until: Option<UnixMs>,
+}
+
+/// An archived record, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The object.
+    pub listed: Listed,
+    /// What its name says.
+    pub parsed: Parsed,
+}
+
+/// The days of a service that have records, oldest first, as prefixes of names: `service/yyyy/mm/dd/`.
+pub async fn days(archive: &dyn ObjectRead, service: &ServiceName, days: Days) -> PortResult<Vec<String>> {
+    let prefix = format!("{service}/");
+    let last = days.until.map(|until| day_prefix(service, until));
+    let mut found = Vec::new();
+    // Before the first name of the first day; what has no name of a day is passed over.
+    let mut after = days.from.map(|from| before(&day_prefix(service, from)));
+    loop {
+        let Page { items, next } = archive.list(&prefix, after.as_ref(), 1).await?;
+        let Some(listed) = items.into_iter().next() else {
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(found),
+            }
+            continue;
+        };
+        let Some(parsed) = parse(&listed.key) else {
+            after = Some(listed.key);
+            continue;
+        };
+        let day = format!("{prefix}{}/", parsed.day);
+        if last.as_ref().is_some_and(|last| day > *last) {
+            return Ok(found);
+        }
+        after = Some(behind(&day));
+        found.push(day);
+    }
+}
+
+/// One page of the records of a day whose names begin with that part of a key.
+pub async fn of_day(
+    archive: &dyn ObjectRead,
+    day: &str,
+    key: &str,
+    after: Option<&ObjectKey>,
+) -> PortResult<Page<Named>> {
+    let start = &key[..key.floor_char_boundary(KEPT_BYTES)];
+    let Page { items, next } = archive.list(&format!("{day}{start}"), after, LIST_PAGE).await?;
+    let named = items.into_iter().filter_map(|listed| Some(Named { parsed: parse(&listed.key)?, listed }));
+    Ok(Page { items: named.collect(), next })
+}
+
+/// All names of one key in a day.
+pub async fn of_key(archive: &dyn ObjectRead, day: &str, key: &str) -> PortResult<Vec<Named>> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = of_day(archive, day, key, after.as_ref()).await?;
+        found.extend(page.items.into_iter().filter(|named| named.parsed.is_of(key)));
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// A key before all that begin with the prefix, and after all others that are before those.
+fn before(prefix: &str) -> ObjectKey {
+    let end = prefix.trim_end_matches('/');
+    ObjectKey::new(end).expect("a day's prefix is short")
+}
+
+/// A key behind all names of the day.
+fn behind(day: &str) -> ObjectKey {
+    ObjectKey::new(format!("{day}\u{10FFFF}")).expect("a day's prefix is short")
+}

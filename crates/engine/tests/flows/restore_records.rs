@@ -1,0 +1,217 @@
+//! Restore of records: found by key and day, put back as they were, the newest deletion of each; nothing else is touched.
+
+use super::archive::archive_through;
+use crate::world::{Source, World, rules};
+use engine::error::ErrorKind;
+use engine::flows::find_record::find_record;
+use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use engine::memory::stream::MemoryStream;
+use engine::memory::table::MemoryTable;
+use engine::ports::clock::Clock;
+use engine::ports::objects::{Attributes, ObjectWrite, Onto};
+use engine::ports::progress::Silent;
+use engine::ports::streams::{Position, Read, RecordStream, ShardId};
+use engine::ports::tables::{PutOnto, RecordTable, TableShape};
+use engine::report::Report;
+use engine::steps::archived_names::{Days, days};
+use lifecycle::archive::{Cause, ServiceName};
+use lifecycle::ids::ObjectKey;
+use lifecycle::time::{SpanMs, UnixMs};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// 2026-11-21T00:00:00Z.
+const DAY: UnixMs = UnixMs(1_795_219_200_000);
+
+fn service() -> ServiceName {
+    ServiceName::new("service").unwrap()
+}
+
+fn day(n: u64) -> UnixMs {
+    DAY.plus(SpanMs::days(n))
+}
+
+fn shape() -> TableShape {
+    TableShape { key_names: vec!["id".to_owned()], ttl: Some("until".to_owned()) }
+}
+
+/// Archives these deletions: key, time, cause. Each has its own number, from 1.
+async fn archived(deletions: &[(&str, UnixMs, Cause)]) -> World {
+    let (world, stream) = (World::new(Source::Versioned, rules()), MemoryStream::new());
+    stream.begin("0", None);
+    for (key, at, cause) in deletions {
+        stream.delete("0", key, *at, *cause);
+    }
+    let archive = archive_through(&world, Arc::clone(&world.faults) as _);
+    let mut reader = stream.open(&ShardId("0".to_owned()), Position::Oldest).await.unwrap();
+    for _ in 0..=deletions.len() / 3 {
+        let Read::Records(records) = reader.next().await.unwrap() else { panic!("the shard is open") };
+        assert!(archive.archive(&records).await.iter().all(Result::is_ok));
+    }
+    world
+}
+
+fn request(wanted: Wanted) -> RecordsRequest {
+    RecordsRequest { service: service(), wanted, overwrite: false, ttl: Ttl::StripIfOver, rate: None, dry_run: false }
+}
+
+fn range(days: Days, cause: Option<Cause>) -> RecordsRequest {
+    request(Wanted::Range { days, cause })
+}
+
+async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequest) -> Report {
+    let restore = RestoreRecords {
+        archive: Arc::clone(&world.memory.destination) as _,
+        from_table: Some("Table".to_owned()),
+        table: Arc::clone(table) as _,
+        journal: world.memory.journal.clone(),
+        clock: world.memory.clock.clone(),
+        who: "alice".to_owned(),
+    };
+    restore.run(request, &Silent, &CancellationToken::new()).await
+}
+
+/// The records of the table: key and number.
+fn records(table: &MemoryTable) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    table.records().iter().map(|record| (text(&record["id"]["S"]), text(&record["n"]["N"]))).collect()
+}
+
+fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|(key, n)| ((*key).to_owned(), (*n).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn one_record_comes_back_as_of_its_newest_deletion_or_of_a_moment() {
+    let world = archived(&[
+        ("a", day(0), Cause::User),
+        ("a", day(0).plus(SpanMs::hours(1)), Cause::User),
+        ("ab", day(3), Cause::User),
+        ("a", day(2), Cause::Ttl),
+    ])
+    .await;
+    let found = async |at| {
+        let found = find_record(world.memory.destination.as_ref(), &service(), "a", at).await.unwrap();
+        found.map(|found| found.record.image["n"]["N"].clone())
+    };
+    assert_eq!(found(None).await, Some(json!("4")));
+    assert_eq!(found(Some(day(1))).await, Some(json!("2")));
+    assert_eq!(found(Some(day(0))).await, Some(json!("1")));
+    assert_eq!(found(Some(UnixMs(day(0).0 - 1))).await, None);
+    let table = Arc::new(MemoryTable::new(shape()));
+    let wanted = |at| request(Wanted::Key { key: "a".to_owned(), at });
+    let report = restored(&world, &table, &wanted(Some(day(1)))).await;
+    assert_eq!((report.counted("restored"), report.failures, records(&table)), (1, 0, pairs(&[("a", "2")])));
+    // What is there is left alone, unless that is asked for.
+    let report = restored(&world, &table, &wanted(None)).await;
+    assert_eq!((report.counted("there"), report.failures, records(&table)), (1, 0, pairs(&[("a", "2")])));
+    restored(&world, &table, &RecordsRequest { overwrite: true, ..wanted(None) }).await;
+    assert_eq!(records(&table), pairs(&[("a", "4")]));
+    let report = restored(&world, &table, &request(Wanted::Key { key: "no".to_owned(), at: None })).await;
+    assert!(report.failed[0].why.contains("no deletion of it is archived"), "{report:?}");
+}
+
+#[tokio::test]
+async fn of_a_range_the_newest_deletion_of_each_key_counts_with_and_without_overwriting() {
+    let many: Vec<(&str, UnixMs, Cause)> = (0..40).map(|_| ("hot", day(1), Cause::User)).collect();
+    let mut all = vec![("a", day(0), Cause::User), ("b", day(0), Cause::Ttl)];
+    all.extend(many);
+    all.extend([("a", day(2), Cause::User), ("late", day(3), Cause::User)]);
+    let world = archived(&all).await;
+    let until = Days { from: None, until: Some(day(2)) };
+    for overwrite in [false, true] {
+        let table = Arc::new(MemoryTable::new(shape()));
+        if overwrite {
+            let there = json!({ "id": { "S": "b" }, "n": { "N": "0" } });
+            table.put(there.as_object().unwrap(), &shape(), PutOnto::Nothing).await.unwrap();
+        }
+        let report = restored(&world, &table, &RecordsRequest { overwrite, ..range(until, None) }).await;
+        assert_eq!(report.failures, 0, "{report:?}");
+        assert_eq!(records(&table), pairs(&[("a", "43"), ("b", "2"), ("hot", "42")]), "overwrite: {overwrite}");
+    }
+    // By cause, and only said.
+    let table = Arc::new(MemoryTable::new(shape()));
+    let ttl = range(until, Some(Cause::Ttl));
+    let report = restored(&world, &table, &RecordsRequest { dry_run: true, ..ttl.clone() }).await;
+    assert_eq!((report.counted("would-restore"), records(&table)), (1, pairs(&[])));
+    restored(&world, &table, &ttl).await;
+    assert_eq!(records(&table), pairs(&[("b", "2")]));
+    // Given again it finds everything there.
+    let report = restored(&world, &table, &ttl).await;
+    assert_eq!((report.counted("restored"), report.counted("there"), report.failures), (0, 1, 0));
+}
+
+#[tokio::test]
+async fn days_are_asked_for_once_each_and_a_day_outside_the_range_not_at_all() {
+    let world = archived(&[
+        ("a", day(0), Cause::User),
+        ("b", day(0), Cause::User),
+        ("a", day(5), Cause::User),
+        ("a", day(400), Cause::User),
+    ])
+    .await;
+    let foreign = ObjectKey::new("service/readme.txt").unwrap();
+    world.memory.destination.store(&foreign, "x".into(), Attributes::default(), &Onto::Anything);
+    let archive = world.write_destination("archive", world.recorder.clone());
+    let found = async |from, until| days(archive.as_ref(), &service(), Days { from, until }).await.unwrap();
+    let all = ["service/2026/11/21/", "service/2026/11/26/", "service/2027/12/26/"];
+    assert_eq!(found(None, None).await, all);
+    assert_eq!(world.recorder.counts()["archive.list"], 5);
+    assert_eq!(found(Some(day(1)), None).await, all[1..]);
+    assert_eq!(found(Some(day(5).plus(SpanMs::hours(23))), Some(day(399))).await, all[1..2]);
+    assert_eq!(found(None, Some(day(0))).await, all[..1]);
+}
+
+#[tokio::test]
+async fn a_damaged_record_and_one_of_another_shape_are_named_and_the_others_come_back() {
+    let world = archived(&[("a", day(0), Cause::User), ("b", day(0), Cause::User), ("c", day(0), Cause::User)]).await;
+    let damaged = ObjectKey::new("service/2026/11/21/b.json").unwrap();
+    let whole = world.memory.destination.contents()[&damaged].clone();
+    let half = whole.bytes.slice(..whole.bytes.len() / 2);
+    world.memory.destination.store(&damaged, half, Attributes::default(), &Onto::Anything);
+    let table = Arc::new(MemoryTable::new(shape()));
+    let report = restored(&world, &table, &range(Days::default(), None)).await;
+    assert_eq!((report.counted("restored"), report.failures), (2, 1), "{report:?}");
+    assert_eq!(report.failed[0].object, damaged.as_str());
+    assert!(report.failed[0].why.contains("damaged"), "{report:?}");
+    let other = TableShape { key_names: vec!["id".to_owned(), "at".to_owned()], ttl: None };
+    let report = restored(&world, &Arc::new(MemoryTable::new(other)), &range(Days::default(), None)).await;
+    assert_eq!((report.counted("restored"), report.failures), (0, 3), "{report:?}");
+    assert!(report.failed[0].why.contains("its key is (id), and the table's is (id, at)"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_time_to_live_that_is_over_does_not_delete_the_record_again() {
+    let world = archived(&[("over", day(0), Cause::Ttl), ("not", day(0), Cause::User)]).await;
+    let now = world.memory.clock.now().0 / 1_000;
+    for (name, until) in [("over", now - 60), ("not", now + 60)] {
+        let name = ObjectKey::new(format!("service/2026/11/21/{name}.json")).unwrap();
+        let stored = world.memory.destination.contents()[&name].clone();
+        let mut record: Value = serde_json::from_slice(&stored.bytes).unwrap();
+        record["dynamodb"]["OldImage"]["until"] = json!({ "N": until.to_string() });
+        world.memory.destination.store(&name, record.to_string().into(), Attributes::default(), &Onto::Anything);
+    }
+    let until = async |ttl| {
+        let table = Arc::new(MemoryTable::new(shape()));
+        let report = restored(&world, &table, &RecordsRequest { ttl, ..range(Days::default(), None) }).await;
+        assert_eq!(report.counted("restored"), 2, "{report:?}");
+        let of = |name: &str| {
+            let record = table.records().into_iter().find(|record| record["id"]["S"] == name).unwrap();
+            record.get("until").map(|until| until["N"].as_str().unwrap().parse::<i64>().unwrap())
+        };
+        assert_eq!(of("not"), Some(now + 60));
+        of("over")
+    };
+    assert_eq!(until(Ttl::StripIfOver).await, None);
+    assert_eq!(until(Ttl::Keep).await, Some(now - 60));
+    assert_eq!(until(Ttl::Extend(SpanMs::days(30))).await, Some(now + 30 * 86_400));
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_is_told_and_nothing_is_read_as_absent() {
+    let world = archived(&[("a", day(0), Cause::User)]).await;
+    let archive: Arc<dyn ObjectWrite> = world.write_destination("archive", world.faults.clone());
+    world.faults.at("archive.list", 1, engine::wrap::tap::Fate::FailBefore(ErrorKind::Unavailable));
+    assert!(find_record(archive.as_ref(), &service(), "a", None).await.is_err());
+}
