@@ -71,7 +71,7 @@ impl Archiving {
         self.followed.write().expect(UNPOISONED).insert(stream.name().to_owned(), seen.clone());
         Ok(Follower {
             places: ShardPlaces::new(destination.clone(), table, stream.name()),
-            archive: Archive { table: table.to_owned(), destination, metrics: instance.metrics.clone() },
+            archive: Archive::new(table, destination, instance.metrics.clone()),
             stream: Arc::new(stream),
             leases: self.leases.catalog(&retries(instance)),
             clock: instance.clock.clone(),

@@ -151,11 +151,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
     }
     let memory = Memory::new(Versioning::Off);
     let service = ServiceName::new("orders").unwrap();
-    let archive = Archive {
-        table: "Orders".to_owned(),
-        destination: memory.destination.clone(),
-        metrics: memory.metrics.clone(),
-    };
+    let archive = Archive::new("Orders", memory.destination.clone(), memory.metrics.clone());
     let streams = Service::default().streams(&config);
     let stream = DynamoDbStream::open(&client, streams, service.clone(), "Orders").await.unwrap();
     let shard = stream.shards().await.unwrap()[0].id.clone();

@@ -1,4 +1,5 @@
-//! Entry points for AWS Lambda. Two functions, one code: `replicator` takes object events, `cleaner` a schedule.
+//! Entry points for AWS Lambda. Three functions, one code: `replicator` takes object events, `cleaner` a schedule, `records` the
+//! stream of a table.
 //!
 //! Place: around the engine's flows, which are the same as the daemon's. What is made once is kept for the next invocation of
 //! a warm function: configuration, clients, catalogs. A function ends before its time limit, always (`time_limit.rs`): what is
@@ -15,6 +16,7 @@ mod limits;
 mod messages;
 mod metrics;
 mod parameter;
+mod records;
 mod replicator;
 mod runtime;
 mod settings;

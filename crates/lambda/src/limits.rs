@@ -20,3 +20,5 @@ pub(crate) const START_WAIT: SpanMs = SpanMs::seconds(8);
 pub(crate) const OPENING_WAIT: SpanMs = SpanMs::seconds(5);
 /// Dead letters that are sent side by side.
 pub(crate) const BURIALS_IN_FLIGHT: usize = 8;
+/// Records that are archived before it is looked at the time again.
+pub(crate) const RECORDS_AT_ONCE: usize = 200;

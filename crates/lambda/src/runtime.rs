@@ -8,6 +8,7 @@ use crate::cleaner::clean_and_compare;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::limits::START_WAIT;
+use crate::records::archive_records;
 use crate::replicator::replicate;
 use crate::time_limit::TimeLimit;
 use crate::warm::Warm;
@@ -29,6 +30,8 @@ pub enum Function {
     Replicator,
     /// Takes a schedule.
     Cleaner,
+    /// Takes the stream of a table.
+    Records,
 }
 
 /// Runs the function until its environment ends.
@@ -50,7 +53,7 @@ async fn serve(function: Function, environment: Arc<Environment>) -> ExitCode {
     let warm: Arc<OnceCell<Warm>> = Arc::default();
     // Lambda ends a start after ten seconds, and begins it once more.
     let opened = tokio::select! {
-        opened = warm.get_or_try_init(|| Warm::open(&environment)) => opened.map(drop),
+        opened = warm.get_or_try_init(|| Warm::open(&environment, function)) => opened.map(drop),
         () = SystemClock.sleep(START_WAIT) => Err(Failure::new("time-limit", "what it needs did not answer while it started")),
     };
     if let Err(failure) = opened {
@@ -83,7 +86,7 @@ async fn invoke(
 ) -> Result<Value, Failure> {
     let deadline = UnixMs(i64::try_from(event.context.deadline).unwrap_or(i64::MAX));
     let limit = TimeLimit::new(SystemClock.now(), deadline);
-    let opening = warm.get_or_try_init(|| Warm::open(environment));
+    let opening = warm.get_or_try_init(|| Warm::open(environment, function));
     let Some(warm) = limit.keep(&SystemClock, &CancellationToken::new(), opening).await else {
         return Err(Failure::new("time-limit", "what the function needs did not answer in its time"));
     };
@@ -91,5 +94,6 @@ async fn invoke(
     match function {
         Function::Replicator => replicate(warm, &event.payload, limit).await,
         Function::Cleaner => clean_and_compare(warm, &event.payload, limit).await,
+        Function::Records => archive_records(warm, &event.payload, limit).await,
     }
 }

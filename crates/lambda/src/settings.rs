@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use aws::parse::Channel;
 use engine::config::{
-    CatalogPlace, Config, Destination, EventChannel, PolicyConfig, Remote, ServiceConfig, TablePlace,
+    ArchiveConfig, CatalogPlace, Config, Destination, EventChannel, PolicyConfig, Remote, ServiceConfig, TablePlace,
 };
 use lifecycle::order::Basis;
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use std::path::Path;
 pub(crate) struct Settings {
     pub(crate) services: Vec<ServiceConfig>,
     pub(crate) policies: Vec<Placed>,
+    /// Tables whose deleted records are archived, and the bucket of each.
+    pub(crate) archives: Vec<(ArchiveConfig, Remote)>,
     /// What the events of each bucket, by its name in events, are ordered by.
     pub(crate) orders: BTreeMap<String, Ordered>,
 }
@@ -41,7 +43,8 @@ impl Settings {
     pub(crate) fn parse(text: &str, from: &str) -> Result<Settings, Failure> {
         let config =
             Config::parse(text, Path::new(from)).map_err(|error| Failure::new("configuration", error.to_string()))?;
-        let mut settings = Settings { services: config.services, policies: Vec::new(), orders: BTreeMap::new() };
+        let mut settings =
+            Settings { services: config.services, policies: Vec::new(), archives: Vec::new(), orders: BTreeMap::new() };
         let mut problems = Vec::new();
         for config in config.policies {
             match settings.add(config) {
@@ -49,8 +52,18 @@ impl Settings {
                 Err(problem) => problems.push(problem),
             }
         }
-        if settings.policies.is_empty() && problems.is_empty() {
-            problems.push("there is no policy: add a section [[policy]]".to_owned());
+        for archive in config.archives {
+            match &archive.destination {
+                Destination::S3(bucket) => settings.archives.push((archive.clone(), bucket.clone())),
+                Destination::Bucket(_) | Destination::Folder(_) => problems.push(format!(
+                    "the archive of {}: its destination is on this machine, which a function has not: write destination = \
+                     \"s3://…\"",
+                    archive.table
+                )),
+            }
+        }
+        if settings.policies.is_empty() && settings.archives.is_empty() && problems.is_empty() {
+            problems.push("there is no policy and no archive: add a section [[policy]] or [[archive]]".to_owned());
         }
         match problems.is_empty() {
             true => Ok(settings),
@@ -115,7 +128,9 @@ mod tests {
         assert_eq!(refused(&local), fix);
         assert!(refused(&POLICY.replace("s3://copies", "local:///mnt")).contains("its destination"));
         assert!(refused(&POLICY.replace("dynamodb://rows", "local")).contains("its catalog"));
-        assert_eq!(refused("default_policy = \"off\""), "config: there is no policy: add a section [[policy]]");
+        assert!(refused("default_policy = \"off\"").starts_with("config: there is no policy and no archive"));
+        let archive = "[[archive]]\ntable = \"dynamodb://Orders\"\ndestination = \"local://archive\"";
+        assert!(refused(archive).contains("the archive of Orders: its destination is on this machine"));
         let unknown = refused(&format!("{POLICY}kep = 3\n"));
         assert!(unknown.starts_with("config:7: unknown key `kep`") && unknown.contains("`keep`"), "{unknown}");
     }

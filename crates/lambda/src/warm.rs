@@ -8,23 +8,29 @@ use crate::journal::ObjectJournal;
 use crate::limits::OPENING_WAIT;
 use crate::metrics::Embedded;
 use crate::parameter;
+use crate::runtime::Function;
 use crate::settings::{Ordered, Placed, Settings};
 use async_trait::async_trait;
-use aws::dynamodb::DynamoDbCatalog;
+use aws::dynamodb::{DynamoDbCatalog, key_of_table};
+use aws::parse::records::RecordedTable;
 use aws::{DeadLetterQueue, Services, copies_per_key};
 use engine::clock::{SystemClock, SystemNonces};
+use engine::config::{ArchiveConfig, Remote};
 use engine::driver::Policies;
 use engine::error::{ErrorKind, PortError, PortResult};
+use engine::flows::archive::Archive;
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
 use engine::report::chain;
 use engine::steps::purge::Purger;
+use engine::wrap::lazy::Lazy;
 use engine::wrap::owned::{Claim, Introduces, Owner, Ownership};
 use engine::wrap::retry::Retries;
 use engine::wrap::through::Through;
 use futures_util::future::try_join_all;
 use futures_util::try_join;
+use lifecycle::archive::ServiceName;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +45,8 @@ pub(crate) struct Warm {
     pub(crate) nonces: Arc<dyn Nonces>,
     pub(crate) policies: Policies,
     pub(crate) wired: Vec<Wired>,
+    /// By the table's name.
+    pub(crate) archives: BTreeMap<String, ArchivedTable>,
     pub(crate) orders: BTreeMap<String, Ordered>,
     /// What the function counts that is no policy's.
     pub(crate) counters: Arc<Counters>,
@@ -59,7 +67,7 @@ pub(crate) struct Wired {
 
 impl Warm {
     /// Reads the configuration and opens everything that it names.
-    pub(crate) async fn open(environment: &Environment) -> Result<Warm, Failure> {
+    pub(crate) async fn open(environment: &Environment, function: Function) -> Result<Warm, Failure> {
         let settings = match (&environment.config, &environment.parameter) {
             (Some(text), None) => Settings::parse(text, CONFIG)?,
             (None, Some(name)) => Settings::parse(&parameter::read(name).await?, name)?,
@@ -75,8 +83,28 @@ impl Warm {
         let queues = settings.policies.iter().filter_map(|placed| placed.config.events.as_ref());
         let queues = queues.map(|events| (events.queue.name.clone(), events.queue.service.clone())).collect();
         // All at once: however many do not answer, they take no longer than one.
-        let wired = settings.policies.iter().map(|placed| wire(&services, placed, &clock, &nonces));
+        let counters = Arc::new(Counters::default());
+        let (policies_of_it, archives_of_it) = match function {
+            Function::Replicator | Function::Cleaner => (&settings.policies[..], &[][..]),
+            Function::Records => (&[][..], &settings.archives[..]),
+        };
+        let wired = policies_of_it.iter().map(|placed| wire(&services, placed, &clock, &nonces));
         let wired = try_join_all(wired).await?;
+        let mut archives = BTreeMap::new();
+        for (config, bucket) in archives_of_it {
+            let archived = archived_table(&services, config, bucket, &counters).await;
+            let archived = archived.map_err(|error| {
+                Failure::new(
+                    "configuration",
+                    format!("cannot set up the archive of {}: {}", config.table, chain(&error)),
+                )
+            })?;
+            archives.insert(config.table.name.clone(), archived);
+        }
+        if wired.is_empty() && archives.is_empty() {
+            let what = if function == Function::Records { "archive" } else { "policy" };
+            return Err(Failure::new("configuration", format!("there is no {what} for this function: add one")));
+        }
         let policies = Policies::default();
         wired.iter().for_each(|wired| policies.put(wired.policy.clone()));
         Ok(Warm {
@@ -85,7 +113,8 @@ impl Warm {
             policies,
             wired,
             orders: settings.orders,
-            counters: Arc::default(),
+            archives,
+            counters,
             embedded: Embedded::new(&environment.namespace, &environment.function),
             services,
             queues,
@@ -115,6 +144,45 @@ impl Warm {
         }
         self.embedded.tell(now, None, &self.counters, more);
     }
+}
+
+/// A table whose deleted records are archived.
+pub(crate) struct ArchivedTable {
+    pub(crate) archive: Archive,
+    service: ServiceName,
+    table: String,
+    client: aws_sdk_dynamodb::Client,
+    /// Known once it was asked for.
+    recorded: Lazy<RecordedTable>,
+}
+
+impl ArchivedTable {
+    /// What its records are read by.
+    pub(crate) async fn recorded(&self) -> PortResult<RecordedTable> {
+        let ask = || async {
+            let key_names = key_of_table(&self.client, &self.table).await?;
+            Ok(RecordedTable { service: self.service.clone(), table: self.table.clone(), key_names })
+        };
+        self.recorded.get(ask).await
+    }
+}
+
+async fn archived_table(
+    services: &Services,
+    config: &ArchiveConfig,
+    bucket: &Remote,
+    counters: &Arc<Counters>,
+) -> PortResult<ArchivedTable> {
+    let (service, sdk) = services.service(config.table.service.as_deref()).await?;
+    let destination = services.bucket(bucket).await?.writer();
+    let table = config.table.name.clone();
+    Ok(ArchivedTable {
+        archive: Archive::new(&table, destination, counters.clone()),
+        service: config.service.clone(),
+        table,
+        client: service.dynamodb(&sdk),
+        recorded: Lazy::new(),
+    })
 }
 
 async fn wire(

@@ -164,7 +164,8 @@ async fn archive_status(
         let edge = |at: Option<i64>, none: &str| at.map_or(none.to_owned(), |at| UnixMs(at).to_string());
         let (from, until) = (edge(gap.after_at, "its beginning"), edge(gap.before_at, "its end"));
         problems.push(format!(
-            "{table}: deletions between {from} and {until} were lost before they could be read (shard {}); delete the \
+            "{table}: the stream forgot what happened between {from} and {until} before it was read (shard {}): deletions \
+             may be lost; delete the \
              object under {GAPS_PREFIX} once you know",
             gap.shard
         ));

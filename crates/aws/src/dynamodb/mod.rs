@@ -26,7 +26,8 @@ mod totals;
 
 pub use capacity::CapacityUsed;
 pub use records::DynamoDbTable;
-pub use schema::{check_table, create_table};
+pub(crate) use schema::key_names;
+pub use schema::{check_table, create_table, key_of_table};
 
 use crate::error_map::Call;
 use crate::gather::Gather;

@@ -4,7 +4,7 @@ use crate::error_map::Call;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, KeyType, TimeToLiveStatus};
+use aws_sdk_dynamodb::types::{AttributeValue, TimeToLiveStatus};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use engine::error::{ErrorKind, PortResult};
@@ -27,13 +27,7 @@ impl DynamoDbTable {
 #[async_trait]
 impl RecordTable for DynamoDbTable {
     async fn shape(&self) -> PortResult<TableShape> {
-        let call = Call::new("look at table", "dynamodb:DescribeTable", &self.table);
-        let answer = self.client.describe_table().table_name(&self.table).send().await;
-        let found =
-            answer.map_err(|error| call.sdk(error))?.table.ok_or_else(|| call.failed(ErrorKind::Unavailable))?;
-        let mut schema: Vec<_> = found.key_schema().iter().collect();
-        schema.sort_by_key(|part| part.key_type() != &KeyType::Hash);
-        let key_names = schema.into_iter().map(|part| part.attribute_name().to_owned()).collect();
+        let key_names = super::key_of_table(&self.client, &self.table).await?;
         let call = Call::new("look at time to live", "dynamodb:DescribeTimeToLive", &self.table);
         let answer = self.client.describe_time_to_live().table_name(&self.table).send().await;
         let ttl = answer.map_err(|error| call.sdk(error))?.time_to_live_description;

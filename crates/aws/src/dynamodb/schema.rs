@@ -73,6 +73,19 @@ fn wanted(client: &Client, table: &str) -> Result<CreateTableFluentBuilder, aws_
     Ok(request.global_secondary_indexes(index))
 }
 
+/// The attributes of a table's key: that of the partition first.
+pub(crate) fn key_names(found: &TableDescription) -> Vec<String> {
+    let mut schema: Vec<&KeySchemaElement> = found.key_schema().iter().collect();
+    schema.sort_by_key(|part| part.key_type() != &KeyType::Hash);
+    schema.into_iter().map(|part| part.attribute_name().to_owned()).collect()
+}
+
+/// The attributes of the key of somebody's table.
+pub async fn key_of_table(client: &Client, table: &str) -> PortResult<Vec<String>> {
+    let call = Call::new("look at table", "dynamodb:DescribeTable", table);
+    describe(client, table, &call).await.map(|found| key_names(&found))
+}
+
 async fn describe(client: &Client, table: &str, call: &Call) -> PortResult<TableDescription> {
     let answer = client.describe_table().table_name(table).send().await.map_err(|error| call.sdk(error))?;
     answer.table.ok_or_else(|| call.failed(ErrorKind::Unavailable))

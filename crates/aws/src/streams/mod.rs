@@ -7,11 +7,12 @@
 
 mod record_json;
 
+use crate::dynamodb::key_names;
 use crate::error_map::Call;
 use crate::limits::{ITERATORS_IN_A_ROW, SHARD_PAGES_MAX, STREAM_PAGE};
 use crate::parse::records::{RecordedTable, read_record};
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::{KeyType, StreamViewType as TableView};
+use aws_sdk_dynamodb::types::StreamViewType as TableView;
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
 use aws_sdk_dynamodbstreams::types::ShardIteratorType;
@@ -50,9 +51,7 @@ impl DynamoDbStream {
             }
             None => return Err(call.failed(ErrorKind::NotSetUp(format!("it has no stream: {remedy}")))),
         }
-        let mut schema: Vec<_> = found.key_schema().iter().collect();
-        schema.sort_by_key(|part| part.key_type() != &KeyType::Hash);
-        let key_names = schema.into_iter().map(|part| part.attribute_name().to_owned()).collect();
+        let key_names = key_names(&found);
         let (Some(arn), Some(label)) = (found.latest_stream_arn(), found.latest_stream_label()) else {
             return Err(call.failed(ErrorKind::Unavailable));
         };

@@ -15,6 +15,7 @@ use crate::ports::metrics::{Counter, Metrics};
 use crate::ports::objects::{Attributes, ObjectWrite, Onto, Written};
 use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
 use crate::report::chain;
+use crate::wrap::lazy::Lazy;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use lifecycle::archive::{Sequence, hash_of};
@@ -23,24 +24,33 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// An object that is put on the condition that it is not there.
+const CONDITIONS: &str = ".afterimage/conditions.json";
 /// Where what could not be archived is laid.
 pub const ASIDE_PREFIX: &str = ".afterimage/aside/";
 
 /// Where deleted records go.
-#[derive(Clone)]
 pub struct Archive {
-    /// Of which table, as the configuration calls it.
-    pub table: String,
-    /// The destination.
-    pub destination: Arc<dyn ObjectWrite>,
-    /// Counters.
-    pub metrics: Arc<dyn Metrics>,
+    /// Of which table.
+    pub(super) table: String,
+    destination: Arc<dyn ObjectWrite>,
+    pub(super) metrics: Arc<dyn Metrics>,
+    /// Known once it was asked for.
+    heeds_conditions: Lazy<()>,
 }
 
 impl Archive {
+    /// The archive of a table.
+    pub fn new(table: &str, destination: Arc<dyn ObjectWrite>, metrics: Arc<dyn Metrics>) -> Archive {
+        Archive { table: table.to_owned(), destination, metrics, heeds_conditions: Lazy::new() }
+    }
+
     /// Archives what was deleted among some records of one shard, in order; how each one ended. Records that follow a failed
     /// one may be archived all the same: given again, they are found.
     pub async fn archive(&self, records: &[StreamRecord]) -> Vec<PortResult<()>> {
+        if let Err(error) = self.heeds_conditions.get(|| self.ask_for_conditions()).await {
+            return records.iter().map(|_| Err(error.clone())).collect();
+        }
         // Those of one name in their order, so that the first has the plain one.
         let mut by_name: BTreeMap<ObjectKey, Vec<usize>> = BTreeMap::new();
         let mut ended: Vec<PortResult<()>> = records.iter().map(|_| Ok(())).collect();
@@ -67,6 +77,19 @@ impl Archive {
             }
         }
         ended
+    }
+
+    /// A store that writes whatever the condition says would overwrite a deletion by the next one of the same name.
+    async fn ask_for_conditions(&self) -> PortResult<()> {
+        let name = ObjectKey::new(CONDITIONS).expect("a short name");
+        for _ in 0..2 {
+            if !self.put_new(&name, Bytes::from_static(b"{}"), &Attributes::default()).await? {
+                return Ok(());
+            }
+        }
+        let why = "the store does not heed `If-None-Match`, so that one deletion would overwrite another: archive to a store \
+                   that does";
+        Err(PortError::new("archive records", &self.table, ErrorKind::NotSetUp(why.to_owned())))
     }
 
     async fn one(&self, record: &StreamRecord) -> PortResult<()> {

@@ -159,7 +159,7 @@ impl ShardPlaces {
         let (from, until) = (edge(after, "the shard's beginning"), edge(before, "its end"));
         tracing::error!(
             table = self.table, %shard, object = %key,
-            "deletions were lost: the stream no longer has what came after {from} and before {until}"
+            "deletions may be lost: the stream no longer has what came after {from} and before {until}"
         );
         Ok(true)
     }

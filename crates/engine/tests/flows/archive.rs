@@ -1,16 +1,21 @@
 //! Archive: every deleted record is one object, whole, at the name that follows from it, and nothing is overwritten.
 
 use crate::world::{Source, World, key, rules};
+use async_trait::async_trait;
 use engine::error::{ErrorKind, PortResult};
 use engine::flows::archive::{ASIDE_PREFIX, Archive};
 use engine::format::archived::{Archived, BadRecord, read};
 use engine::memory::stream::MemoryStream;
-use engine::ports::objects::{Attributes, Onto};
+use engine::ports::objects::{
+    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
+};
 use engine::ports::streams::{Change, Position, Read, RecordStream, ShardId, StreamRecord};
 use engine::wrap::tap::{Fate, Probe};
 use lifecycle::archive::Cause;
+use lifecycle::ids::{ObjectKey, VersionId};
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// 2026-11-21T00:00:00Z.
@@ -36,15 +41,12 @@ fn archive(world: &World) -> Archive {
 
 /// The archive, in the hands of a process whose calls that probe decides on.
 pub(crate) fn archive_through(world: &World, probe: Arc<dyn Probe>) -> Archive {
-    Archive {
-        table: "Table".to_owned(),
-        destination: world.write_destination("archive", probe),
-        metrics: world.memory.metrics.clone(),
-    }
+    Archive::new("Table", world.write_destination("archive", probe), world.memory.metrics.clone())
 }
 
 fn names(world: &World) -> Vec<String> {
-    world.memory.destination.contents().keys().map(ToString::to_string).collect()
+    let names = world.memory.destination.contents().into_keys().map(|name| name.to_string());
+    names.filter(|name| name != ".afterimage/conditions.json").collect()
 }
 
 fn body(world: &World, name: &str) -> Vec<u8> {
@@ -161,12 +163,14 @@ async fn one_that_fails_holds_up_no_other_and_a_lost_answer_makes_no_second_obje
         }
     })
     .await;
+    let archive = archive(&world);
+    assert!(all_done(&archive.archive(&[]).await));
     world.faults.at("archive.put", 1, Fate::FailBefore(ErrorKind::Unavailable));
     world.faults.at("archive.put", 2, Fate::FailAfter(ErrorKind::Unavailable));
-    let ended = archive(&world).archive(&records).await;
+    let ended = archive.archive(&records).await;
     assert_eq!(ended.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(names(&world), ["service/2026/11/21/b.json", "service/2026/11/21/c.json"]);
-    assert!(all_done(&archive(&world).archive(&records).await));
+    assert!(all_done(&archive.archive(&records).await));
     assert_eq!(names(&world).len(), 3);
     let counts = world.memory.metrics.snapshot();
     assert_eq!((counts["archived"], counts["archived_before"]), (2, 2));
@@ -193,4 +197,51 @@ async fn a_damaged_a_foreign_and_a_newer_object_are_told_apart() {
     ] {
         assert!(part.contains(why), "{part}");
     }
+}
+
+/// It writes whatever the condition says, as some stores do.
+struct Heedless(Arc<dyn ObjectWrite>);
+
+#[async_trait]
+impl ObjectRead for Heedless {
+    async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>> {
+        self.0.head(key, version).await
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        range: Option<Range<u64>>,
+    ) -> PortResult<Option<Object>> {
+        self.0.get(key, version, range).await
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        self.0.retrieve(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
+        self.0.list(prefix, after, limit).await
+    }
+}
+
+#[async_trait]
+impl ObjectWrite for Heedless {
+    async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, _: Onto) -> PortResult<Written> {
+        self.0.put(key, body, attributes, Onto::Anything).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_heeds_no_conditions_is_refused_before_anything_is_overwritten() {
+    let world = new();
+    let records = told(|stream| drop(stream.delete("0", "a", DAY, Cause::User))).await;
+    let heedless = Heedless(world.write_destination("archive", Arc::clone(&world.faults) as _));
+    let archive = Archive::new("Table", Arc::new(heedless), world.memory.metrics.clone());
+    for _ in 0..2 {
+        let refused = archive.archive(&records).await.remove(0).unwrap_err();
+        assert!(matches!(&refused.kind, ErrorKind::NotSetUp(why) if why.contains("If-None-Match")), "{refused}");
+    }
+    assert_eq!(names(&world), Vec::<String>::new());
 }

@@ -8,4 +8,5 @@ mod cloud;
 #[path = "../../../aws/tests/emulator/mod.rs"]
 mod emulator;
 mod harness;
+mod records;
 mod replicator;
