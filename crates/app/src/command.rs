@@ -125,7 +125,9 @@ pub(crate) enum ArchiveAct {
     Get {
         /// Of this service.
         service: String,
-        /// Its key.
+        /// Of this table, where several share the service.
+        table: Option<String>,
+        /// Its key, or the name of an object.
         key: String,
         /// The newest deletion up to this moment (Unix ms).
         at: Option<i64>,

@@ -91,6 +91,7 @@ fn by_code(code: &str, call: &Call) -> Option<ErrorKind> {
         | "RequestThrottled"
         | "RequestThrottledException"
         | "RequestLimitExceeded"
+        | "LimitExceededException"
         | "TooManyRequestsException"
         | "ProvisionedThroughputExceededException"
         | "ProvisionedThroughputExceeded"

@@ -101,6 +101,24 @@ async fn a_copy_that_is_answered_with_200_and_an_error_inside_is_no_copy() {
     assert_ne!(refused.retry(), Retry::Never, "{refused}");
 }
 
+/// What is put although it is there says that the condition was not heeded; nobody may look first, as `put` does.
+#[tokio::test]
+async fn a_store_is_asked_whether_it_heeds_conditions_itself() {
+    let probe = key(".afterimage/conditions.json");
+    let heedless = bucket(|line| match line.starts_with("PUT") {
+        true => "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+        false => object(),
+    })
+    .await;
+    assert!(!heedless.writer().heeds_conditions(&probe).await.unwrap());
+    let heedful = bucket(|line| match line.starts_with("PUT") {
+        true => full("412 Precondition Failed", &error("PreconditionFailed")),
+        false => object(),
+    })
+    .await;
+    assert!(heedful.writer().heeds_conditions(&probe).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_service_that_asks_to_slow_down_is_asked_again_at_a_lower_rate() {
     let bucket = bucket(|_| full("503 Slow Down", &error("SlowDown"))).await;

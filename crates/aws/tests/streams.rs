@@ -361,6 +361,30 @@ async fn what_the_stream_has_forgotten_is_said_wherever_it_says_so() {
     assert_eq!(reader.next().await.unwrap(), Read::Trimmed);
     script.answer("GetShardIterator", iterator("i1"));
     script.answer("GetRecords", Err("TrimmedDataAccessException"));
-    let mut reader = stream.open(&ShardId("s".to_owned()), from).await.unwrap();
+    let mut reader = stream.open(&ShardId("s".to_owned()), from.clone()).await.unwrap();
     assert_eq!(reader.next().await.unwrap(), Read::Trimmed);
+    script.answer("GetShardIterator", Err("ResourceNotFoundException"));
+    let mut reader = stream.open(&ShardId("s".to_owned()), from).await.unwrap();
+    assert_eq!(reader.next().await.unwrap(), Read::Gone);
+}
+
+/// Streams that the table had before: read, if they have something for the archive.
+#[tokio::test]
+async fn an_older_stream_is_read_if_it_carries_old_images() {
+    let script = Script::default();
+    let stream = script.stream().await;
+    let arn = |label: &str| format!("arn:aws:dynamodb:eu-central-1:1:table/Orders/stream/{label}");
+    let listed = |label: &str| json!({ "StreamArn": arn(label), "StreamLabel": label, "TableName": "Orders" });
+    script.answer(
+        "ListStreams",
+        Ok(json!({
+            "Streams": [listed("2026-11-20"), listed("2026-11-21T00:00:00.000")], "LastEvaluatedStreamArn": arn("x"),
+        })),
+    );
+    script.answer("ListStreams", Ok(json!({ "Streams": [listed("2026-11-19")] })));
+    let view = |view: &str| Ok(json!({ "StreamDescription": { "StreamViewType": view } }));
+    script.answer("DescribeStream", view("NEW_AND_OLD_IMAGES"));
+    script.answer("DescribeStream", view("KEYS_ONLY"));
+    let older = stream.older().await.unwrap();
+    assert_eq!(older.iter().map(|stream| stream.name()).collect::<Vec<_>>(), ["2026-11-20"]);
 }

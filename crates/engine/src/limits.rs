@@ -102,3 +102,5 @@ pub const STREAM_WAIT_MAX: SpanMs = SpanMs::seconds(30);
 pub const SHARD_CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of an archived record: a record has at most 400 KB, and both of its images in JSON several times that.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
+/// How often a stream's shards are compared with those of which something was read.
+pub const PLACES_LOOK_EVERY: SpanMs = SpanMs::hours(1);

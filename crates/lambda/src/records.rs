@@ -97,7 +97,7 @@ mod tests {
         let mut reader = stream.open(&ShardId("0".to_owned()), Position::Oldest).await.unwrap();
         let Read::Records(records) = reader.next().await.unwrap() else { panic!("there are some") };
         let faults = Arc::new(Faults::default());
-        faults.at("archive.put", 4, Fate::FailBefore(ErrorKind::Unavailable));
+        faults.at("archive.put", 2, Fate::FailBefore(ErrorKind::Unavailable));
         let destination = Tap::new(faults).write("archive", memory.destination.clone());
         let archive = Archive::new("Table", destination, memory.metrics.clone());
         let archived =

@@ -53,6 +53,11 @@ impl Settings {
             }
         }
         for archive in config.archives {
+            // A stream's records say their table's name, and not by which service it is reached.
+            if settings.archives.iter().any(|(other, _)| other.table.name == archive.table.name) {
+                let fix = "give each a function of its own";
+                problems.push(format!("two tables called {} are archived by one function: {fix}", archive.table.name));
+            }
             match &archive.destination {
                 Destination::S3(bucket) => settings.archives.push((archive.clone(), bucket.clone())),
                 Destination::Bucket(_) | Destination::Folder(_) => problems.push(format!(

@@ -1,6 +1,8 @@
 //! Names of archived records: from the deletion alone, readable, never longer than a key may be, and never shared by two
 //! deletions that both know whose the plain one is.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a test's message")]
+
 use lifecycle::archive::{Deletion, KeyValue, Parsed, Sequence, ServiceName, day_prefix, parse, typed};
 use lifecycle::ids::{KEY_BYTES_MAX, ObjectKey};
 use lifecycle::time::UnixMs;

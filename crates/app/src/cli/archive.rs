@@ -27,6 +27,9 @@ pub(crate) enum ArchiveVerb {
         service: String,
         /// Its key: the values joined by `_`, as in USER#123_PROFILE
         key: String,
+        /// Of this table, where several share the service
+        #[arg(long, value_name = "TABLE")]
+        from_table: Option<String>,
         /// Its newest deletion up to then
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
@@ -106,8 +109,8 @@ impl ArchiveVerb {
         let at = |text: Option<String>| text.map(|text| moment(&text, now).map_err(Failure::usage)).transpose();
         Ok(match self {
             ArchiveVerb::Ls { service, days, cause } => ArchiveAct::Ls { service, days: days.days(now)?, cause },
-            ArchiveVerb::Get { service, key, at: then } => {
-                ArchiveAct::Get { service, key, at: at(then)?.map(|at| at.0) }
+            ArchiveVerb::Get { service, key, from_table: table, at: then } => {
+                ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0) }
             }
             ArchiveVerb::Restore(args) => {
                 let ttl = match args.ttl.as_str() {

@@ -8,14 +8,14 @@ use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
-use engine::flows::find_record::{Found, find_record};
+use engine::flows::find_record::{Found, Which, find_record};
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
 use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
 use engine::steps::archived_names::{Days, Named, days, of_day};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lifecycle::archive::{Cause, ServiceName, typed};
+use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +33,9 @@ pub(crate) async fn act(
             let service = known_service(instance, service)?;
             ls(instance, &service, range(*days), cause_named(cause.as_deref())?, feed, cancel).await
         }
-        ArchiveAct::Get { service, key, at } => {
+        ArchiveAct::Get { service, table, key, at } => {
             let service = known_service(instance, service)?;
-            get(instance, &service, key, at.map(UnixMs)).await
+            get(instance, &service, table.clone(), key, at.map(UnixMs)).await
         }
         ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
     }
@@ -94,10 +94,14 @@ async fn ls(
         for day in days(archive.as_ref(), service, range).await? {
             let mut after = None;
             loop {
+                if cancel.is_cancelled() {
+                    listed.cancelled = true;
+                    return Ok(Answer::Listed(listed));
+                }
                 let Page { items, next } = of_day(archive.as_ref(), &day, "", after.as_ref()).await?;
                 for record in with_cause(archive.as_ref(), items, cause).await? {
                     listed.keys += 1;
-                    if cancel.is_cancelled() || !feed.send(Frame::Record(record)).await {
+                    if !feed.send(Frame::Record(record)).await {
                         listed.cancelled = true;
                         return Ok(Answer::Listed(listed));
                     }
@@ -134,10 +138,16 @@ async fn with_cause(
     looked.buffered(COMMAND_KEYS_IN_FLIGHT).try_filter_map(|record| async { Ok(record) }).try_collect().await
 }
 
-async fn get(instance: &Instance, service: &ServiceName, key: &str, at: Option<UnixMs>) -> Result<Answer, Failure> {
+async fn get(
+    instance: &Instance,
+    service: &ServiceName,
+    table: Option<String>,
+    key: &str,
+    at: Option<UnixMs>,
+) -> Result<Answer, Failure> {
     let mut newest: Option<Found> = None;
     for archive in archives(instance, service)? {
-        let found = find_record(archive.as_ref(), service, &typed(key), at).await?;
+        let found = find_record(archive.as_ref(), &Which { service, table: table.as_deref(), key, at }).await?;
         let age = |found: &Found| found.record.deleted_at;
         newest = newest.into_iter().chain(found).max_by_key(age);
     }
@@ -166,7 +176,7 @@ async fn restore(
 ) -> Result<Answer, Failure> {
     let service = known_service(instance, &asked.service)?;
     let wanted = match &asked.key {
-        Some(key) => Wanted::Key { key: typed(key), at: asked.at.map(UnixMs) },
+        Some(key) => Wanted::Key { key: key.clone(), at: asked.at.map(UnixMs) },
         None => Wanted::Range { days: range(asked.days), cause: cause_named(asked.cause.as_deref())? },
     };
     let ttl = match asked.ttl {
@@ -199,9 +209,12 @@ async fn restore(
 /// The table whose records are meant.
 fn one_table(instance: &Instance, service: &ServiceName, name: Option<&str>) -> Result<Vec<Arc<Archiving>>, Failure> {
     let all = of_service(instance, service);
-    let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.name.clone()).collect();
-    let chosen: Vec<Arc<Archiving>> =
-        all.into_iter().filter(|archiving| name.is_none_or(|name| archiving.config.table.name == name)).collect();
+    let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.to_string()).collect();
+    let is_meant = |archiving: &Arc<Archiving>| {
+        let table = &archiving.config.table;
+        name.is_none_or(|name| table.name == name || table.to_string() == name)
+    };
+    let chosen: Vec<Arc<Archiving>> = all.into_iter().filter(is_meant).collect();
     match (chosen.len(), name) {
         (1, _) => Ok(chosen),
         (0, Some(name)) => Err(Failure::usage(format!(

@@ -7,13 +7,14 @@ use crate::exit::Failure;
 use crate::instance::{Instance, Setting};
 use crate::limits::{ARCHIVE_LAG_MAX, RECONCILE_AGE_MAX};
 use engine::error::PortResult;
+use engine::flows::archive::{ASIDE_PREFIX, Archive};
 use engine::flows::follow::ShardSeen;
 use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
 use engine::policy::{Mode, Policy};
 use engine::ports::catalog::{PolicyState, Totals};
 use engine::ports::events::Backlog;
 use engine::report::chain;
-use engine::steps::shard_places::{GAPS_PREFIX, ShardPlaces};
+use engine::steps::shard_places::{GAPS_PREFIX, Gap, ShardPlaces};
 use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
 use local::store::Role;
@@ -132,6 +133,13 @@ fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: U
     }
 }
 
+/// What is noted of records that were lost, and how many lie aside.
+async fn lost(instance: &Instance, archiving: &Archiving) -> Result<(Vec<Gap>, usize), Failure> {
+    let (reader, table) = (archiving.reader(instance)?, archiving.config.table.name.as_str());
+    let gaps = ShardPlaces::gaps(reader.as_ref(), table).await?;
+    Ok((gaps, Archive::laid_aside(reader.as_ref(), table).await?))
+}
+
 async fn archive_status(
     instance: &Instance,
     archiving: &Archiving,
@@ -145,21 +153,19 @@ async fn archive_status(
     let shards: Vec<ShardSeen> = followed.values().flat_map(|seen| seen.shards().into_values()).collect();
     let troubles: BTreeSet<&String> = shards.iter().filter_map(|seen| seen.trouble.as_ref()).collect();
     problems.extend(troubles.into_iter().map(|trouble| format!("{table}: archiving is held up: {trouble}")));
-    let behind = shards.iter().filter_map(|seen| seen.caught_up_at.or(seen.last)).map(|at| now.since(at)).max();
+    let behind = shards.iter().filter_map(|seen| seen.caught_up_at.max(seen.last)).map(|at| now.since(at)).max();
     if let Some(behind) = behind.filter(|behind| *behind > ARCHIVE_LAG_MAX) {
         problems.push(format!("{table}: its stream is read {behind} late, and keeps records for a day"));
     }
-    let gaps = match archiving.reader(instance) {
-        Ok(reader) => {
-            let gaps = ShardPlaces::gaps(reader.as_ref(), &archiving.config.table.name).await;
-            gaps.map_err(|error| chain(&error))
-        }
-        Err(failure) => Err(failure.chain()),
-    };
-    let gaps = gaps.unwrap_or_else(|why| {
+    let gaps = lost(instance, archiving).await.map_err(|failure| failure.chain());
+    let (gaps, aside) = gaps.unwrap_or_else(|why| {
         problems.push(format!("{table}: whether deletions were lost is not known: {why}"));
-        Vec::new()
+        (Vec::new(), 0)
     });
+    if aside > 0 {
+        let aside = counted(aside as u64, "deleted record lies", "deleted records lie");
+        problems.push(format!("{table}: {aside} aside, under {ASIDE_PREFIX}, and each says why it was not archived"));
+    }
     for gap in &gaps {
         let edge = |at: Option<i64>, none: &str| at.map_or(none.to_owned(), |at| UnixMs(at).to_string());
         let (from, until) = (edge(gap.after_at, "its beginning"), edge(gap.before_at, "its end"));

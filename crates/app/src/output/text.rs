@@ -39,7 +39,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
     let mut text = String::new();
     match answer {
         Answer::Status(of) => status(&mut text, of),
-        Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => text.push_str("no copies\n"),
+        Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => text.push_str("there is nothing to list\n"),
         Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
         Answer::Listed(_) => {}
         Answer::Record(of) => archived_record(&mut text, of),

@@ -211,7 +211,7 @@ fn archived_records_are_listed_read_and_put_back_by_command() {
     let by_ttl = folder.ok(&["archive", "ls", "orders", "--cause", "ttl", "--from", "1d ago", "--json"]);
     let by_ttl: Value = serde_json::from_str(&by_ttl).unwrap();
     assert_eq!((&by_ttl["key"], &by_ttl["cause"]), (&"expired".into(), &"ttl".into()));
-    assert!(folder.ok(&["archive", "ls", "orders", "--to", "2020-01-01"]).contains("no "), "nothing was deleted then");
+    assert!(folder.ok(&["archive", "ls", "orders", "--to", "2020-01-01"]).contains("nothing to list"));
 
     let one = folder.json(&["archive", "get", "orders", "USER#1"]);
     assert_eq!((&one["image"]["n"]["N"], &one["cause"]), (&"1".into(), &"user".into()), "{one:#}");
@@ -235,7 +235,7 @@ fn archived_records_are_listed_read_and_put_back_by_command() {
     let counts = &report["reports"][0]["counts"];
     assert_eq!(
         (&counts["restored"], &counts["there"], &counts["ttl-changed"]),
-        (&3.into(), &2.into(), &1.into()),
+        (&3.into(), &1.into(), &1.into()),
         "{report:#}"
     );
     assert!(!tables.get("Orders", "expired").unwrap().contains_key("until"));

@@ -27,8 +27,17 @@ pub fn read_record(record: &Value, table: &RecordedTable) -> Result<StreamRecord
     let about = root.get("dynamodb")?;
     let number = about.get("SequenceNumber")?;
     let sequence = Sequence::new(number.text()?).ok_or_else(|| number.wrong("it is no number of at most 40 digits"))?;
-    let at = about.get("ApproximateCreationDateTime")?.seconds()?;
-    let change = match root.get("eventName")?.text()? {
+    let unreadable = |why: String| Change::Unreadable { why, record: record.clone() };
+    let (at, name) = match (about.get("ApproximateCreationDateTime").and_then(|at| at.seconds()), root.get("eventName"))
+    {
+        (Ok(at), Ok(name)) => (at, name.text().unwrap_or_default()),
+        // It holds up nothing behind it.
+        (at, name) => {
+            let why = at.err().or(name.err()).map(|error| error.to_string()).unwrap_or_default();
+            return Ok(StreamRecord { sequence, at: UnixMs::default(), change: unreadable(why) });
+        }
+    };
+    let change = match name {
         "INSERT" | "MODIFY" => Change::Written,
         "REMOVE" => match deletion(&root, &about, table, at, &sequence) {
             Ok(deletion) => Change::Deleted(Box::new(DeletedRecord {
@@ -37,9 +46,9 @@ pub fn read_record(record: &Value, table: &RecordedTable) -> Result<StreamRecord
                 cause: cause(&root),
                 record: record.clone(),
             })),
-            Err(error) => Change::Unreadable { why: error.to_string(), record: record.clone() },
+            Err(error) => unreadable(error.to_string()),
         },
-        other => Change::Unreadable { why: format!("`eventName` is `{other}`"), record: record.clone() },
+        other => unreadable(format!("`eventName` is `{other}`")),
     };
     Ok(StreamRecord { sequence, at, change })
 }

@@ -48,6 +48,17 @@ impl ObjectWrite for S3Bucket {
         }
         self.put_pieces(key, body, Parts::Of(part), attributes, onto).await
     }
+
+    /// Asked without looking first, as `put` does: the answer must be the store's own.
+    async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
+        for _ in 0..2 {
+            let (body, plain) = (Bytes::from_static(b"{}"), Attributes::default());
+            if self.put_at_once(probe, body, &plain, &Onto::Nothing).await? == Written::DestinationChanged {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl S3Bucket {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::StreamViewType as TableView;
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::error::ProvideErrorMetadata;
-use aws_sdk_dynamodbstreams::types::ShardIteratorType;
+use aws_sdk_dynamodbstreams::types::{ShardIteratorType, StreamViewType};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::streams::{Position, Read, RecordStream, Shard, ShardId, ShardReader, StreamRecord};
 use lifecycle::archive::ServiceName;
@@ -71,7 +71,10 @@ impl DynamoDbStream {
                     && arn != self.arn
                 {
                     let (client, table) = (self.client.clone(), Arc::clone(&self.table));
-                    older.push(DynamoDbStream { client, arn: arn.to_owned(), label: label.to_owned(), table });
+                    let stream = DynamoDbStream { client, arn: arn.to_owned(), label: label.to_owned(), table };
+                    if stream.carries_old_images().await? {
+                        older.push(stream);
+                    }
                 }
             }
             after = answer.last_evaluated_stream_arn;
@@ -80,6 +83,21 @@ impl DynamoDbStream {
             }
         }
         Err(call.failed(ErrorKind::Internal(format!("more than {SHARD_PAGES_MAX} pages of streams"))))
+    }
+
+    /// One that does not, as before a person mended it, has nothing for the archive.
+    async fn carries_old_images(&self) -> PortResult<bool> {
+        let call = Call::new("look at stream", "dynamodb:DescribeStream", &self.arn);
+        let request = self.client.describe_stream().stream_arn(&self.arn).limit(1);
+        match request.send().await.map_err(|error| call.sdk(error)) {
+            Ok(answer) => {
+                let view = answer.stream_description.and_then(|found| found.stream_view_type);
+                Ok(matches!(view, Some(StreamViewType::OldImage | StreamViewType::NewAndOldImages)))
+            }
+            // It has just been forgotten.
+            Err(error) if error.kind == ErrorKind::Missing => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whose records it tells of.
@@ -125,6 +143,15 @@ impl RecordStream for DynamoDbStream {
     }
 }
 
+/// What there is behind what was read.
+enum Place {
+    At(String),
+    /// The stream has forgotten it.
+    Forgotten,
+    /// There is no such shard any more.
+    Gone,
+}
+
 /// Where a reader is.
 enum Iterator {
     /// It has to be asked for.
@@ -149,8 +176,8 @@ impl Reader {
         Call::new(attempted, action, format!("{} of {}", self.shard, self.arn))
     }
 
-    /// A new iterator behind what was read; `None`: that is forgotten.
-    async fn new_iterator(&self) -> PortResult<Option<String>> {
+    /// A new iterator behind what was read.
+    async fn new_iterator(&self) -> PortResult<Place> {
         let call = self.call("find place in shard", "dynamodb:GetShardIterator");
         let request = self.client.get_shard_iterator().stream_arn(&self.arn).shard_id(&self.shard.0);
         let request = match &self.from {
@@ -161,10 +188,11 @@ impl Reader {
         };
         match request.send().await {
             Ok(answer) => match answer.shard_iterator {
-                Some(iterator) => Ok(Some(iterator)),
+                Some(iterator) => Ok(Place::At(iterator)),
                 None => Err(call.failed(ErrorKind::Unavailable)),
             },
-            Err(error) if error.code() == Some("TrimmedDataAccessException") => Ok(None),
+            Err(error) if error.code() == Some("TrimmedDataAccessException") => Ok(Place::Forgotten),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(Place::Gone),
             Err(error) => Err(call.sdk(error)),
         }
     }
@@ -194,8 +222,9 @@ impl ShardReader for Reader {
                     return Ok(Read::End);
                 }
                 Iterator::None => match self.new_iterator().await? {
-                    Some(iterator) => iterator,
-                    None => return Ok(Read::Trimmed),
+                    Place::At(iterator) => iterator,
+                    Place::Forgotten => return Ok(Read::Trimmed),
+                    Place::Gone => return Ok(Read::Gone),
                 },
             };
             let request = self.client.get_records().shard_iterator(iterator).limit(STREAM_PAGE);
@@ -203,6 +232,7 @@ impl ShardReader for Reader {
                 Ok(answer) => answer,
                 Err(error) if error.code() == Some("ExpiredIteratorException") => continue,
                 Err(error) if error.code() == Some("TrimmedDataAccessException") => return Ok(Read::Trimmed),
+                Err(error) if error.code() == Some("ResourceNotFoundException") => return Ok(Read::Gone),
                 Err(error) => return Err(call.sdk(error)),
             };
             let records = answer.records().iter().map(|record| self.read(record)).collect::<PortResult<Vec<_>>>()?;

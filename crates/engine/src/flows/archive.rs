@@ -8,11 +8,11 @@
 //! reason, under `.afterimage/aside/`, so that it holds up nothing behind it and is not lost. A crash leaves a part of the
 //! batch archived; given again, the rest is. Laws: I8 (the stream's position moves on after this), I11.
 
-use crate::error::{ErrorKind, PortError, PortResult, Retry};
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{META_DELETION, body, metadata};
-use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
+use crate::limits::{ARCHIVE_PUTS_IN_FLIGHT, LIST_PAGE};
 use crate::ports::metrics::{Counter, Metrics};
-use crate::ports::objects::{Attributes, ObjectWrite, Onto, Written};
+use crate::ports::objects::{Attributes, ObjectRead, ObjectWrite, Onto, Written};
 use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
 use crate::report::chain;
 use crate::wrap::lazy::Lazy;
@@ -37,6 +37,14 @@ pub struct Archive {
     pub(super) metrics: Arc<dyn Metrics>,
     /// Known once it was asked for.
     heeds_conditions: Lazy<()>,
+}
+
+/// How putting a record ended.
+enum Put {
+    /// It is there.
+    Counted(Counter),
+    /// It can never be.
+    Never(String),
 }
 
 impl Archive {
@@ -64,9 +72,14 @@ impl Archive {
         }
         let mut groups = stream::iter(by_name.into_values().collect::<Vec<_>>())
             .map(|group| async move {
-                let mut ended = Vec::with_capacity(group.len());
+                let mut ended: Vec<(usize, PortResult<()>)> = Vec::with_capacity(group.len());
                 for place in group {
-                    ended.push((place, self.one(&records[place]).await));
+                    // One that fails holds up those of its name, which would have its place.
+                    let how = match ended.last() {
+                        Some((_, Err(error))) => Err(error.clone()),
+                        Some((_, Ok(()))) | None => self.one(&records[place]).await,
+                    };
+                    ended.push((place, how));
                 }
                 ended
             })
@@ -81,11 +94,9 @@ impl Archive {
 
     /// A store that writes whatever the condition says would overwrite a deletion by the next one of the same name.
     async fn ask_for_conditions(&self) -> PortResult<()> {
-        let name = ObjectKey::new(CONDITIONS).expect("a short name");
-        for _ in 0..2 {
-            if !self.put_new(&name, Bytes::from_static(b"{}"), &Attributes::default()).await? {
-                return Ok(());
-            }
+        let probe = ObjectKey::new(CONDITIONS).expect("a short name");
+        if self.destination.heeds_conditions(&probe).await? {
+            return Ok(());
         }
         let why = "the store does not heed `If-None-Match`, so that one deletion would overwrite another: archive to a store \
                    that does";
@@ -96,19 +107,18 @@ impl Archive {
         let (why, whole) = match &record.change {
             Change::Written => return Ok(()),
             Change::Unreadable { why, record } => (why.clone(), record),
-            Change::Deleted(deleted) => match self.put(deleted).await {
-                Ok(counter) => {
+            Change::Deleted(deleted) => match self.put(deleted).await? {
+                Put::Counted(counter) => {
                     self.metrics.add(counter, 1);
                     return Ok(());
                 }
-                Err(error) if error.retry() == Retry::Never => (chain(&error), &deleted.record),
-                Err(error) => return Err(error),
+                Put::Never(why) => (why, &deleted.record),
             },
         };
         self.lay_aside(&record.sequence, &why, whole).await
     }
 
-    async fn put(&self, record: &DeletedRecord) -> PortResult<Counter> {
+    async fn put(&self, record: &DeletedRecord) -> PortResult<Put> {
         let deletion = &record.deletion;
         let content = body(record);
         let attributes = Attributes {
@@ -119,8 +129,12 @@ impl Archive {
         let identity = deletion.identity();
         let own_name = deletion.own_name();
         for name in [deletion.plain_name(), own_name.clone()] {
-            if self.put_new(&name, content.clone(), &attributes).await? {
-                return Ok(Counter::Archived);
+            match self.put_new(&name, content.clone(), &attributes).await {
+                Ok(true) => return Ok(Put::Counted(Counter::Archived)),
+                Ok(false) => {}
+                // The store says that it will never take this one, such as for its size.
+                Err(error) if matches!(error.kind, ErrorKind::Invalid(_)) => return Ok(Put::Never(chain(&error))),
+                Err(error) => return Err(error),
             }
             let there = self.destination.head(&name, None).await?;
             // Just gone: whoever removed it may be looked for, and the record comes again.
@@ -128,11 +142,16 @@ impl Archive {
                 return Err(PortError::new("archive record", name, ErrorKind::Unavailable));
             };
             if there.metadata.get(META_DELETION) == Some(&identity) {
-                return Ok(Counter::ArchivedBefore);
+                return Ok(Put::Counted(Counter::ArchivedBefore));
             }
         }
-        let why = "an object that says nothing of this deletion has the name that only it can have".to_owned();
-        Err(PortError::new("archive record", own_name, ErrorKind::Damaged(why)))
+        Ok(Put::Never(format!("{own_name} says nothing of this deletion, and has the name that only it can have")))
+    }
+
+    /// How many records of a table lie aside; counting stops at a page of them.
+    pub async fn laid_aside(archive: &dyn ObjectRead, table: &str) -> PortResult<usize> {
+        let page = archive.list(&format!("{ASIDE_PREFIX}{table}/"), None, LIST_PAGE).await?;
+        Ok(page.items.len())
     }
 
     /// Lays a record aside that cannot be archived. One that lies there already is the same, come again.

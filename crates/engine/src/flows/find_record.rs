@@ -6,7 +6,7 @@ use crate::limits::RECORD_BYTES_MAX;
 use crate::ports::objects::ObjectRead;
 use crate::steps::archived_names::{Days, days, of_key};
 use futures_util::TryStreamExt;
-use lifecycle::archive::ServiceName;
+use lifecycle::archive::{ServiceName, parse, typed};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 
@@ -21,23 +21,46 @@ pub struct Found {
     pub text: String,
 }
 
-/// The newest deletion of a key (given as its values stand in names), not later than `at`.
-pub async fn find_record(
-    archive: &dyn ObjectRead,
-    service: &ServiceName,
-    key: &str,
-    at: Option<UnixMs>,
-) -> PortResult<Option<Found>> {
-    for day in days(archive, service, Days { from: None, until: at }).await?.into_iter().rev() {
-        let mut of_the_day = Vec::new();
-        for named in of_key(archive, &day, key).await? {
-            if let Some(found) = read_record(archive, &named.listed.key).await? {
-                of_the_day.push(found);
+/// Which record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Which<'a> {
+    /// Of which service.
+    pub service: &'a ServiceName,
+    /// Of which table; `None`: of any.
+    pub table: Option<&'a str>,
+    /// Its key as a person types it, the values joined by `_`; or the name of an object.
+    pub key: &'a str,
+    /// Its newest deletion not later than that.
+    pub at: Option<UnixMs>,
+}
+
+/// The newest deletion of a key. Two keys may look alike in names: then both are named, and nothing is chosen.
+pub async fn find_record(archive: &dyn ObjectRead, which: &Which<'_>) -> PortResult<Option<Found>> {
+    let Which { service, table, key, at } = which;
+    let is_meant = |found: &Found| table.is_none_or(|table| table == found.record.table);
+    if let Ok(name) = ObjectKey::new(*key)
+        && parse(&name).is_some_and(|parsed| parsed.service == **service)
+    {
+        return Ok(read_record(archive, &name).await?.filter(is_meant));
+    }
+    let key = typed(key);
+    for day in days(archive, service, Days { from: None, until: *at }).await?.into_iter().rev() {
+        let mut newest: Vec<Found> = Vec::new();
+        for named in of_key(archive, &day, &key).await? {
+            let found = read_record(archive, &named.listed.key).await?.filter(is_meant);
+            let Some(found) = found.filter(|found| at.is_none_or(|at| found.record.deleted_at <= at)) else { continue };
+            match newest.iter_mut().find(|other| other.record.is_of_the_key_of(&found.record)) {
+                Some(other) if other.record.age() < found.record.age() => *other = found,
+                Some(_) => {}
+                None => newest.push(found),
             }
         }
-        of_the_day.retain(|found| at.is_none_or(|at| found.record.deleted_at <= at));
-        let newest = |found: &Found| (found.record.deleted_at, found.record.sequence.clone());
-        if let Some(found) = of_the_day.into_iter().max_by_key(newest) {
+        if newest.len() > 1 {
+            let names: Vec<&str> = newest.iter().map(|found| found.name.as_str()).collect();
+            let why = format!("keys of several records look so: name the object that you mean: {}", names.join(", "));
+            return Err(PortError::new("find record", key, ErrorKind::Invalid(why)));
+        }
+        if let Some(found) = newest.pop() {
             return Ok(Some(found));
         }
     }

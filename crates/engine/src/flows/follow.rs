@@ -8,11 +8,11 @@
 //! An outage of the archive holds the shard at its place, for as long as the outage lasts; what the stream drops meanwhile
 //! (after a day) is told as a gap, with its exact edges, and kept as an object. Laws: I8, I10, I11.
 
-use crate::error::{PortError, PortResult};
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::archive::Archive;
 use crate::limits::{
-    SHARD_CHECKPOINT_EVERY, SHARD_IDLE, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY, SHARDS_IN_FLIGHT, SHARDS_LOOK_EVERY,
-    STREAM_WAIT_MAX, STREAM_WAIT_MIN,
+    PLACES_LOOK_EVERY, SHARD_CHECKPOINT_EVERY, SHARD_IDLE, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY, SHARDS_IN_FLIGHT,
+    SHARDS_LOOK_EVERY, STREAM_WAIT_MAX, STREAM_WAIT_MIN,
 };
 use crate::ports::catalog::Catalog;
 use crate::ports::clock::{Clock, Nonces};
@@ -27,6 +27,7 @@ use lifecycle::archive::Sequence;
 use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Follows one stream.
@@ -52,7 +53,10 @@ pub struct Follower {
 
 /// What people see of a follower.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<BTreeMap<ShardId, ShardSeen>>, Mutex<Option<String>>);
+pub struct Seen {
+    shards: Mutex<BTreeMap<ShardId, ShardSeen>>,
+    trouble: Mutex<Option<String>>,
+}
 
 /// What people see of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,20 +72,20 @@ pub struct ShardSeen {
 impl Seen {
     /// The shards that are being read here.
     pub fn shards(&self) -> BTreeMap<ShardId, ShardSeen> {
-        lock(&self.0).clone()
+        lock(&self.shards).clone()
     }
 
     /// What keeps the stream from being read.
     pub fn trouble(&self) -> Option<String> {
-        lock(&self.1).clone()
+        lock(&self.trouble).clone()
     }
 
     fn note(&self, shard: &ShardId, note: impl FnOnce(&mut ShardSeen)) {
-        note(lock(&self.0).entry(shard.clone()).or_default());
+        note(lock(&self.shards).entry(shard.clone()).or_default());
     }
 
     fn forget(&self, shard: &ShardId) {
-        lock(&self.0).remove(shard);
+        lock(&self.shards).remove(shard);
     }
 }
 
@@ -94,53 +98,48 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 enum Ended {
     /// All of it is archived.
     AtItsEnd,
+    /// The stream does not know it any more.
+    Gone,
     /// Somebody else has it.
     Others,
     /// On request.
     Stopped,
 }
 
-/// What was found of a stream's shards.
-struct Found {
-    /// Those that can be read now: their parents are read to the end.
-    ready: Vec<ShardId>,
-    /// How many of them may be begun before the next look, so that others have their share.
-    share: usize,
+/// What is known of a stream's shards, from one look to the next.
+#[derive(Default)]
+struct Known {
+    /// Read to the end.
+    ended: BTreeSet<ShardId>,
+    /// Being read here.
+    here: BTreeSet<ShardId>,
+    /// Others have it, as of then: left alone for a while.
+    others: BTreeMap<ShardId, UnixMs>,
+    /// When it was last looked for shards that the stream has forgotten.
+    compared_at: Option<UnixMs>,
 }
 
 impl Follower {
     /// Follows until cancelled. What fails is tried again, and seen meanwhile.
     pub async fn run(&self, cancel: &CancellationToken) {
-        // Read to the end, as far as is known here.
-        let mut ended = BTreeSet::new();
-        let mut here = BTreeSet::new();
-        let mut reading: FuturesUnordered<BoxFuture<'_, (ShardId, Ended)>> = FuturesUnordered::new();
-        let mut looking: BoxFuture<'_, (BTreeSet<ShardId>, Option<Found>)> =
-            Box::pin(self.look(ended.clone(), SpanMs::ZERO));
+        let known = Mutex::new(Known::default());
+        let again = Notify::new();
+        let mut reading: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        let mut looking = Box::pin(self.look(&known, &again, SpanMs::ZERO));
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                Some((shard, how)) = reading.next(), if !reading.is_empty() => {
-                    here.remove(&shard);
-                    if how == Ended::AtItsEnd {
-                        ended.insert(shard);
-                        looking = Box::pin(self.look(ended.clone(), SpanMs::ZERO));
-                    }
-                }
-                (known, found) = &mut looking => {
-                    ended.extend(known);
-                    let found = found.unwrap_or(Found { ready: Vec::new(), share: 0 });
-                    let new = found.ready.into_iter().filter(|shard| !here.contains(shard));
-                    let new: Vec<ShardId> = new.take(found.share.min(SHARDS_IN_FLIGHT - here.len())).collect();
-                    let wait = if new.is_empty() { SHARDS_LOOK_EVERY } else { SHARD_IDLE };
-                    for shard in new {
-                        here.insert(shard.clone());
+                Some(()) = reading.next(), if !reading.is_empty() => {}
+                begun = &mut looking => {
+                    let wait = if begun.is_empty() { SHARDS_LOOK_EVERY } else { SHARD_IDLE };
+                    for shard in begun {
+                        let (known, again) = (&known, &again);
                         reading.push(Box::pin(async move {
                             let how = self.read_shard(&shard, cancel).await;
-                            (shard, how)
+                            self.note_end(shard, how, known, again);
                         }));
                     }
-                    looking = Box::pin(self.look(ended.clone(), wait));
+                    looking = Box::pin(self.look(&known, &again, wait));
                 }
             }
         }
@@ -148,66 +147,107 @@ impl Follower {
         while reading.next().await.is_some() {}
     }
 
-    /// Looks which shards can be read; and which are known to be read to their end.
-    async fn look(&self, ended: BTreeSet<ShardId>, after: SpanMs) -> (BTreeSet<ShardId>, Option<Found>) {
-        self.clock.sleep(after).await;
-        let mut ended = ended;
-        match self.try_look(&mut ended).await {
-            Ok(found) => {
-                *lock(&self.seen.1) = None;
-                (ended, Some(found))
+    fn note_end(&self, shard: ShardId, how: Ended, known: &Mutex<Known>, again: &Notify) {
+        let mut known = lock(known);
+        known.here.remove(&shard);
+        match how {
+            Ended::AtItsEnd => {
+                known.ended.insert(shard);
+                // Its children can be read now.
+                again.notify_one();
             }
-            Err(error) => {
-                let trouble = Some(chain(&error));
-                let before = std::mem::replace(&mut *lock(&self.seen.1), trouble.clone());
-                if before != trouble {
-                    tracing::error!(table = self.archive.table, "the stream cannot be read: {}", chain(&error));
-                }
-                (ended, None)
-            }
+            Ended::Others => drop(known.others.insert(shard, self.clock.now())),
+            Ended::Gone | Ended::Stopped => {}
         }
     }
 
-    async fn try_look(&self, ended: &mut BTreeSet<ShardId>) -> PortResult<Found> {
-        let shards = self.stream.shards().await?;
-        let listed: BTreeSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
-        self.note_forgotten(&listed, ended).await?;
+    /// After a while, or when asked to, looks which shards can be read, and takes a part of them.
+    async fn look(&self, known: &Mutex<Known>, again: &Notify, after: SpanMs) -> Vec<ShardId> {
+        tokio::select! {
+            () = again.notified() => {}
+            () = self.clock.sleep(after) => {}
+        }
+        let (trouble, ready) = match self.ready(known).await {
+            Ok(ready) => (None, ready),
+            Err(error) => (Some(chain(&error)), Vec::new()),
+        };
+        let before = std::mem::replace(&mut *lock(&self.seen.trouble), trouble.clone());
+        if let Some(why) = trouble.as_ref().filter(|_| before != trouble) {
+            tracing::error!(table = self.archive.table, "the stream cannot be read: {why}");
+        }
+        let mut known = lock(known);
+        let room = SHARDS_IN_FLIGHT.saturating_sub(known.here.len());
+        // Half of them, so that others who look at the same time have their share, in an order of their own.
+        let share = ready.len().div_ceil(2).min(room);
+        let mut ready = ready;
+        let turn = usize::try_from(self.nonces.jitter(ready.len().max(1) as u64)).unwrap_or(0);
+        ready.rotate_left(turn);
+        ready.truncate(share);
+        known.here.extend(ready.iter().cloned());
+        ready
+    }
+
+    /// The shards that can be read, and are not: their parents are read to the end.
+    async fn ready(&self, known: &Mutex<Known>) -> PortResult<Vec<ShardId>> {
+        let now = self.clock.now();
+        let is_late = lock(known).compared_at.is_none_or(|at| now.since(at) >= PLACES_LOOK_EVERY);
+        // Before the stream is asked: a shard that begins between the two is not taken for a forgotten one.
+        let places = if is_late { self.places.known().await? } else { Vec::new() };
+        let shards = match self.stream.shards().await {
+            Err(error) if error.kind != ErrorKind::Missing => return Err(error),
+            shards => shards,
+        };
+        let listed: BTreeSet<ShardId> = shards.iter().flatten().map(|shard| shard.id.clone()).collect();
+        let here = lock(known).here.clone();
+        for shard in places.iter().filter(|shard| !listed.contains(shard) && !here.contains(shard)) {
+            self.note_forgotten(shard).await?;
+        }
+        if is_late {
+            lock(known).compared_at = Some(now);
+        }
         let mut ready = Vec::new();
-        for Shard { id, parent } in
-            shards.iter().filter(|shard| !ended.contains(&shard.id)).cloned().collect::<Vec<_>>()
-        {
+        for Shard { id, parent } in shards? {
+            let is_left_alone = {
+                let known = lock(known);
+                let by_others = known.others.get(&id).is_some_and(|at| now.since(*at) < SHARD_LEASE_RENEW_EVERY);
+                by_others || known.here.contains(&id) || known.ended.contains(&id)
+            };
+            if is_left_alone {
+                continue;
+            }
             // A parent that the stream has forgotten has nothing left to be read.
-            match parent.as_ref().filter(|parent| listed.contains(parent)) {
-                Some(parent) if !self.is_ended(parent, ended).await? => {}
+            match parent.filter(|parent| listed.contains(parent)) {
+                Some(parent) if !self.is_ended(&parent, known).await? => {}
                 _ => ready.push(id),
             }
         }
-        // Several processes that begin together each take some, in an order of their own.
-        let turn = usize::try_from(self.nonces.jitter(ready.len().max(1) as u64)).unwrap_or(0);
-        ready.rotate_left(turn);
-        let share = ready.len().div_ceil(2);
-        Ok(Found { ready, share })
+        Ok(ready)
     }
 
-    async fn is_ended(&self, shard: &ShardId, ended: &mut BTreeSet<ShardId>) -> PortResult<bool> {
-        if !ended.contains(shard) && self.places.read(shard).await?.ended {
-            ended.insert(shard.clone());
+    async fn is_ended(&self, shard: &ShardId, known: &Mutex<Known>) -> PortResult<bool> {
+        let (is_here, is_known) = {
+            let known = lock(known);
+            (known.here.contains(shard), known.ended.contains(shard))
+        };
+        if is_here || is_known {
+            return Ok(is_known);
         }
-        Ok(ended.contains(shard))
+        let ended = self.places.read(shard).await?.ended;
+        if ended {
+            lock(known).ended.insert(shard.clone());
+        }
+        Ok(ended)
     }
 
-    /// Shards that were being read, and that the stream does not know any more: the rest of them is lost.
-    async fn note_forgotten(&self, listed: &BTreeSet<&ShardId>, ended: &mut BTreeSet<ShardId>) -> PortResult<()> {
-        for shard in self.places.known().await? {
-            if listed.contains(&shard) || self.is_ended(&shard, ended).await? {
-                continue;
-            }
-            // Its place stays as it is: should the stream tell of it again, it is read on.
-            let place = self.places.read(&shard).await?;
-            self.note_gap(&shard, &place, None).await?;
-            ended.insert(shard);
+    /// A shard that was being read, and that the stream does not know any more: the rest of it is lost. Should the stream tell
+    /// of it again, it is read on.
+    async fn note_forgotten(&self, shard: &ShardId) -> PortResult<()> {
+        let place = self.places.read(shard).await?;
+        if place.ended || place.told {
+            return Ok(());
         }
-        Ok(())
+        self.note_gap(shard, &place, None).await?;
+        self.places.write(shard, &Place { told: true, ..place }).await
     }
 
     async fn note_gap(&self, shard: &ShardId, place: &Place, before: Option<&(Sequence, UnixMs)>) -> PortResult<()> {
@@ -218,7 +258,7 @@ impl Follower {
     }
 
     async fn read_shard(&self, shard: &ShardId, cancel: &CancellationToken) -> Ended {
-        let lease = format!("shard-{}-{shard}", self.archive.table);
+        let lease = format!("shard-{}-{}-{shard}", self.archive.table, self.stream.name());
         let mut hold = Hold { follower: self, lease, held: None };
         let mut tries = 0;
         let ended = loop {
@@ -297,7 +337,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     async fn run(&mut self, hold: &mut Hold<'_>, tries: &mut u32, cancel: &CancellationToken) -> PortResult<Ended> {
-        let Follower { stream, places, clock, .. } = self.follower;
+        let Follower { stream, places, clock, seen, .. } = self.follower;
         if !hold.keep().await? {
             return Ok(Ended::Others);
         }
@@ -305,6 +345,11 @@ impl Reading<'_> {
         if self.place.ended {
             return Ok(Ended::AtItsEnd);
         }
+        if self.place == Place::default() {
+            // From now on it is missed, should the stream forget it.
+            self.write_place().await?;
+        }
+        seen.note(self.shard, |seen| seen.last = self.place.after.as_ref().map(|(_, at)| *at));
         let from = self.place.after.clone().map_or(Position::Oldest, |(sequence, _)| Position::After(sequence));
         let mut reader = stream.open(self.shard, from).await?;
         loop {
@@ -317,7 +362,7 @@ impl Reading<'_> {
             }
             match reader.next().await? {
                 Read::Records(records) if records.is_empty() => {
-                    self.caught_up().await?;
+                    self.caught_up();
                     *tries = 0;
                     tokio::select! {
                         () = cancel.cancelled() => {}
@@ -325,7 +370,9 @@ impl Reading<'_> {
                     }
                 }
                 Read::Records(records) => {
-                    self.archive(&records, hold, cancel).await?;
+                    if !self.archive(&records, hold, cancel).await? {
+                        return Ok(Ended::Others);
+                    }
                     *tries = 0;
                 }
                 Read::End => {
@@ -334,7 +381,13 @@ impl Reading<'_> {
                     self.write_place().await?;
                     return Ok(Ended::AtItsEnd);
                 }
+                Read::Gone => {
+                    self.follower.note_forgotten(self.shard).await?;
+                    return Ok(Ended::Gone);
+                }
                 Read::Trimmed => {
+                    let table = &self.follower.archive.table;
+                    tracing::error!(table, shard = %self.shard, "the stream has forgotten records that were not read yet");
                     self.lost = true;
                     reader = stream.open(self.shard, Position::Oldest).await?;
                 }
@@ -342,27 +395,34 @@ impl Reading<'_> {
         }
     }
 
-    /// Archives what was deleted, then moves the place behind it.
+    /// Archives what was deleted, then moves the place behind it; `false`: the shard is another's by now.
     async fn archive(
         &mut self,
         records: &[StreamRecord],
         hold: &mut Hold<'_>,
         cancel: &CancellationToken,
-    ) -> PortResult<()> {
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+    ) -> PortResult<bool> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(true) };
         self.tell_lost(Some(&(first.sequence.clone(), first.at))).await?;
         let mut left: Vec<StreamRecord> = records.to_vec();
         let mut tries = 0;
         while let Some(error) = self.archive_left(&mut left).await {
-            let trouble = chain(&error);
-            tracing::warn!(table = self.follower.archive.table, shard = %self.shard, "archiving is tried again: {trouble}");
+            let (trouble, table) = (chain(&error), &self.follower.archive.table);
+            tracing::warn!(table, shard = %self.shard, "archiving is tried again: {trouble}");
             self.follower.seen.note(self.shard, |seen| seen.trouble = Some(trouble));
             tries += 1;
-            if self.follower.pause(tries, cancel).await || !hold.keep().await? {
+            if self.follower.pause(tries, cancel).await {
                 return Err(error);
             }
+            if !hold.keep().await? {
+                return Ok(false);
+            }
         }
-        self.place.after = Some((last.sequence.clone(), last.at));
+        // It may have taken longer than the lease: another's place is not to be taken back.
+        if !hold.keep().await? {
+            return Ok(false);
+        }
+        self.place = Place { after: Some((last.sequence.clone(), last.at)), ..Place::default() };
         self.follower.seen.note(self.shard, |seen| {
             seen.last = Some(last.at);
             seen.trouble = None;
@@ -373,7 +433,7 @@ impl Reading<'_> {
         if deleted || is_old {
             self.write_place().await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Leaves those that could not be archived; why, of the first.
@@ -384,17 +444,15 @@ impl Reading<'_> {
         ended.into_iter().find_map(Result::err)
     }
 
-    async fn caught_up(&mut self) -> PortResult<()> {
-        self.tell_lost(None).await?;
+    fn caught_up(&self) {
         let now = self.follower.clock.now();
         self.follower.seen.note(self.shard, |seen| {
             seen.caught_up_at = Some(now);
             seen.trouble = None;
         });
-        Ok(())
     }
 
-    /// Notes what was lost, now that it is known what comes next.
+    /// Notes what was lost, once it is known what comes next: a page without records says nothing of that.
     async fn tell_lost(&mut self, before: Option<&(Sequence, UnixMs)>) -> PortResult<()> {
         if self.lost {
             self.follower.note_gap(self.shard, &self.place, before).await?;
@@ -404,9 +462,7 @@ impl Reading<'_> {
     }
 
     async fn write_place(&mut self) -> PortResult<()> {
-        if self.place != Place::default() {
-            self.follower.places.write(self.shard, &self.place).await?;
-        }
+        self.follower.places.write(self.shard, &self.place).await?;
         self.written_at = Some(self.follower.clock.now());
         Ok(())
     }

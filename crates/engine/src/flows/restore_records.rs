@@ -1,14 +1,16 @@
 //! Restore of records: what was deleted is put back into a table, as it was.
 //!
-//! Of a key that was deleted more than once, the newest deletion in the range counts: without `overwrite` the newest are put
-//! first, and what is there already is left alone; with it the oldest are put first, and the newest last. So memory holds a
-//! page of names, and those of one key of one day, and the command can simply be given again.
+//! Of a record that was deleted more than once, the newest deletion in the range counts. Of one day, those are read together
+//! and the newest is put; over days, the newest are put first and what is there already is left alone, or, with `overwrite`, the
+//! newest last. Where the newest could not be put, no older one is put in its place. So memory holds a page of names, the
+//! deletions of one name of one day, and the names of what was deleted more than once a day or failed; and the command can
+//! simply be given again.
 //!
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::flows::find_record::{Found, find_record, read_record};
+use crate::flows::find_record::{Found, Which, find_record, read_record};
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::ports::clock::Clock;
 use crate::ports::journal::{Action, Entry, Journal};
@@ -16,21 +18,21 @@ use crate::ports::objects::ObjectRead;
 use crate::ports::progress::Progress;
 use crate::ports::tables::{PutOnto, RecordTable, TableShape};
 use crate::report::Report;
-use crate::steps::archived_names::{Days, Named, days, of_day};
+use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
-use lifecycle::archive::{Cause, ServiceName};
+use lifecycle::archive::{Cause, Parsed, ServiceName};
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Which records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The newest deletion of one key (its values as they stand in names), not later than `at`.
+    /// The newest deletion of one key (as a person types it; or the name of an object), not later than `at`.
     Key {
         /// The key.
         key: String,
@@ -111,11 +113,12 @@ impl RestoreRecords {
         cancel: &CancellationToken,
     ) -> PortResult<()> {
         let shape = self.table.shape().await?;
-        let pace = Pace { rate: request.rate, began: self.clock.now(), put: AtomicU64::new(0) };
+        let pace = Pace { rate: request.rate, next: Mutex::new(self.clock.now()) };
         let one = One { all: self, request, shape: &shape, pace: &pace };
         let (range, cause) = match &request.wanted {
             Wanted::Key { key, at } => {
-                match find_record(self.archive.as_ref(), &request.service, key, *at).await? {
+                let which = Which { service: &request.service, table: self.from_table.as_deref(), key, at: *at };
+                match find_record(self.archive.as_ref(), &which).await? {
                     Some(found) => report.absorb(one.put(found).await),
                     None => report.fail(key, "no deletion of it is archived: see `afterimage archive ls`"),
                 }
@@ -124,15 +127,14 @@ impl RestoreRecords {
             Wanted::Range { days, cause } => (*days, *cause),
         };
         let mut all = days(self.archive.as_ref(), &request.service, range).await?;
-        // The plain name is the first deletion of its day, those with numbers are later ones.
-        let mut passes = [Pass::Numbered, Pass::Plain];
-        match request.overwrite {
-            true => passes.reverse(),
-            false => all.reverse(),
+        if !request.overwrite {
+            all.reverse();
         }
+        let mut failed = BTreeSet::new();
         for day in &all {
-            for pass in passes {
-                one.day(day, pass, cause, report, progress, cancel).await?;
+            let mut day = Day { one: &one, day, cause, several: BTreeSet::new(), failed: &mut failed };
+            for pass in [Pass::Numbered, Pass::Plain] {
+                day.pass(pass, report, progress, cancel).await?;
                 if report.cancelled {
                     report.notes.push("stopped: give the same command again to go on".to_owned());
                     return Ok(());
@@ -146,28 +148,156 @@ impl RestoreRecords {
 /// Which names of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
-    /// Plain ones, each of another key: side by side.
-    Plain,
-    /// Those with numbers, of which one key may have many: one after the other.
+    /// Those with numbers: second and later deletions of a name. With them goes the plain one.
     Numbered,
+    /// Plain ones that have no others: side by side.
+    Plain,
+}
+
+/// What names show of a key: all of it, or the beginning and a hash.
+type Shown = (String, Option<String>);
+
+fn shown(parsed: &Parsed) -> Shown {
+    (parsed.key.clone(), parsed.cut.clone())
+}
+
+/// One day of a range.
+struct Day<'a> {
+    one: &'a One<'a>,
+    day: &'a str,
+    cause: Option<Cause>,
+    /// What was deleted more than once on this day.
+    several: BTreeSet<Shown>,
+    /// What could not be put: older deletions of it are not put in its place.
+    failed: &'a mut BTreeSet<Shown>,
+}
+
+impl Day<'_> {
+    async fn pass(
+        &mut self,
+        pass: Pass,
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        let archive = self.one.all.archive.as_ref();
+        let mut after = None;
+        loop {
+            if cancel.is_cancelled() {
+                report.cancelled = true;
+                return Ok(());
+            }
+            let page = of_day(archive, self.day, "", after.as_ref()).await?;
+            match pass {
+                Pass::Numbered => {
+                    for named in page.items.iter().filter(|named| named.parsed.sequence.is_some()) {
+                        if self.several.insert(shown(&named.parsed)) && !cancel.is_cancelled() {
+                            self.several_of(named, report).await?;
+                        }
+                    }
+                }
+                Pass::Plain => self.plain(page.items, report, progress, cancel).await,
+            }
+            progress.at(report.counted("restored") + report.counted("there"), None, "records");
+            after = page.next;
+            if after.is_none() || report.cancelled {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts the newest of the deletions that look like this one; of each record, if several look so.
+    async fn several_of(&mut self, named: &Named, report: &mut Report) -> PortResult<()> {
+        let archive = self.one.all.archive.as_ref();
+        let mut newest: Vec<Found> = Vec::new();
+        for other in of_shown(archive, self.day, &named.parsed).await? {
+            let found = match read_record(archive, &other.listed.key).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.failed.insert(shown(&named.parsed));
+                    report.fail_with(&other.listed.key, &error);
+                    continue;
+                }
+            };
+            if self.cause.is_some_and(|cause| found.record.cause != cause) {
+                report.count("other-cause", 1);
+                continue;
+            }
+            match newest.iter_mut().find(|one| one.record.is_of_the_key_of(&found.record)) {
+                Some(one) if one.record.age() < found.record.age() => *one = found,
+                Some(_) => {}
+                None => newest.push(found),
+            }
+        }
+        for found in newest {
+            let of_record = self.one.put_unless(found, self.failed.contains(&shown(&named.parsed))).await;
+            self.absorb(shown(&named.parsed), of_record, report);
+        }
+        Ok(())
+    }
+
+    async fn plain(
+        &mut self,
+        names: Vec<Named>,
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) {
+        let (one, cause) = (self.one, self.cause);
+        let plain = names.into_iter().filter(|named| named.parsed.sequence.is_none());
+        let work: Vec<(Named, bool)> = plain
+            .filter(|named| !self.several.contains(&shown(&named.parsed)))
+            .map(|named| (self.failed.contains(&shown(&named.parsed)), named))
+            .map(|(has_failed, named)| (named, has_failed))
+            .collect();
+        let (mut ended, all) = (0, work.len());
+        let mut results = stream::iter(work)
+            .take_while(|_| ready(!cancel.is_cancelled()))
+            .map(|(named, has_failed)| async move {
+                let of_record = one.named(&named.listed.key, cause, has_failed).await;
+                (shown(&named.parsed), of_record)
+            })
+            .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
+        while let Some((shown, of_record)) = results.next().await {
+            if of_record.failures > 0 {
+                self.failed.insert(shown);
+            }
+            report.absorb(of_record);
+            ended += 1;
+            progress.at(report.counted("restored") + report.counted("there"), None, "records");
+        }
+        drop(results);
+        report.cancelled |= ended < all;
+    }
+
+    fn absorb(&mut self, shown: Shown, of_record: Report, report: &mut Report) {
+        if of_record.failures > 0 {
+            self.failed.insert(shown);
+        }
+        report.absorb(of_record);
+    }
 }
 
 /// Writes at a rate.
 struct Pace {
     rate: Option<u32>,
-    began: UnixMs,
-    put: AtomicU64,
+    next: Mutex<UnixMs>,
 }
 
 impl Pace {
-    /// Waits for its turn.
+    /// Waits for its turn; turns that nobody took are over.
     async fn turn(&self, clock: &dyn Clock) {
         let Some(rate) = self.rate else { return };
-        let place = self.put.fetch_add(1, Ordering::Relaxed);
-        let due = self.began.plus(SpanMs(place.saturating_mul(1_000) / u64::from(rate.max(1))));
-        let wait = due.since(clock.now());
-        if wait > SpanMs::ZERO {
-            clock.sleep(wait).await;
+        let now = clock.now();
+        let due = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = now.max(*next);
+            *next = due.plus(SpanMs(1_000 / u64::from(rate.max(1))));
+            due
+        };
+        if due > now {
+            clock.sleep(due.since(now)).await;
         }
     }
 }
@@ -180,83 +310,25 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    async fn day(
-        &self,
-        day: &str,
-        pass: Pass,
-        cause: Option<Cause>,
-        report: &mut Report,
-        progress: &dyn Progress,
-        cancel: &CancellationToken,
-    ) -> PortResult<()> {
-        let (mut after, mut group) = (None, Group::default());
-        loop {
-            let page = of_day(self.all.archive.as_ref(), day, "", after.as_ref()).await?;
-            after = page.next;
-            for named in page.items.iter().filter(|named| pass_of(named) == pass) {
-                let full = match pass {
-                    Pass::Plain => group.names.len() == COMMAND_KEYS_IN_FLIGHT,
-                    Pass::Numbered => !group.has(named),
-                };
-                if full {
-                    self.group(std::mem::take(&mut group), pass, cause, report, progress, cancel).await;
-                }
-                group.add(named);
-            }
-            if after.is_none() || report.cancelled {
-                break;
-            }
-        }
-        self.group(group, pass, cause, report, progress, cancel).await;
-        Ok(())
-    }
-
-    async fn group(
-        &self,
-        group: Group,
-        pass: Pass,
-        cause: Option<Cause>,
-        report: &mut Report,
-        progress: &dyn Progress,
-        cancel: &CancellationToken,
-    ) {
-        let mut names = group.names;
-        // Of one key the names stand in the order of its deletions.
-        let side_by_side = match pass {
-            Pass::Plain => COMMAND_KEYS_IN_FLIGHT,
-            Pass::Numbered => 1,
-        };
-        if pass == Pass::Numbered && !self.request.overwrite {
-            names.reverse();
-        }
-        let (mut ended, all) = (0, names.len());
-        let mut results = stream::iter(names)
-            .take_while(|_| ready(!cancel.is_cancelled()))
-            .map(|name| async move { self.named(&name, cause).await })
-            .buffer_unordered(side_by_side);
-        while let Some(of_record) = results.next().await {
-            report.absorb(of_record);
-            ended += 1;
-            progress.at(report.counted("restored") + report.counted("there"), None, "records");
-        }
-        report.cancelled |= ended < all;
-    }
-
-    async fn named(&self, name: &ObjectKey, cause: Option<Cause>) -> Report {
+    async fn named(&self, name: &ObjectKey, cause: Option<Cause>, has_failed: bool) -> Report {
+        let mut report = Report::of("archive restore");
         match read_record(self.all.archive.as_ref(), name).await {
-            Ok(Some(found)) if cause.is_some_and(|cause| found.record.cause != cause) => {
-                let mut report = Report::of("archive restore");
-                report.count("other-cause", 1);
-                report
-            }
-            Ok(Some(found)) => self.put(found).await,
-            Ok(None) => Report::of("archive restore"),
-            Err(error) => {
-                let mut report = Report::of("archive restore");
-                report.fail_with(name, &error);
-                report
-            }
+            Ok(Some(found)) if cause.is_some_and(|cause| found.record.cause != cause) => report.count("other-cause", 1),
+            Ok(Some(found)) => return self.put_unless(found, has_failed).await,
+            Ok(None) => {}
+            Err(error) => report.fail_with(name, &error),
         }
+        report
+    }
+
+    /// Puts it, unless another deletion of it could not be put.
+    async fn put_unless(&self, found: Found, has_failed: bool) -> Report {
+        if !has_failed || self.request.overwrite {
+            return self.put(found).await;
+        }
+        let mut report = Report::of("archive restore");
+        report.fail(found.name, "a newer deletion of it failed, and this one was not put in its place");
+        report
     }
 
     async fn put(&self, found: Found) -> Report {
@@ -292,17 +364,21 @@ impl One<'_> {
         self.journal(&name, &record.table).await?;
         let onto = if self.request.overwrite { PutOnto::Anything } else { PutOnto::Nothing };
         match self.all.table.put(&image, self.shape, onto).await? {
-            true => report.done("restored", &name, format!("deleted at {}{told}", record.deleted_at)),
+            true => {
+                report.done("restored", &name, format!("deleted at {}{told}", record.deleted_at));
+                report.count("ttl-changed", u64::from(!told.is_empty()));
+            }
             false => report.skip("there", &name, "a record with its key is in the table: --overwrite replaces it"),
         }
-        report.count("ttl-changed", u64::from(!told.is_empty()));
         Ok(())
     }
 
     /// What becomes of the record's time to live, in words.
     fn ttl(&self, image: &mut Map<String, Value>) -> String {
         let now = self.all.clock.now();
-        let Some(name) = &self.shape.ttl else { return String::new() };
+        let Some(name) = self.shape.ttl.as_ref().filter(|name| !self.shape.key_names.contains(name)) else {
+            return String::new();
+        };
         let ends = image.get(name).and_then(|value| value["N"].as_str()?.parse::<f64>().ok());
         if ends.is_none_or(|ends| ends * 1_000.0 > now.0 as f64) {
             return String::new();
@@ -335,26 +411,4 @@ impl One<'_> {
         };
         self.all.journal.append(&[entry]).await
     }
-}
-
-/// Names that are worked on together: some plain ones, or all with numbers of one key.
-#[derive(Default)]
-struct Group {
-    of: Option<(String, Option<String>)>,
-    names: Vec<ObjectKey>,
-}
-
-impl Group {
-    fn has(&self, named: &Named) -> bool {
-        self.of.as_ref().is_none_or(|(key, cut)| *key == named.parsed.key && *cut == named.parsed.cut)
-    }
-
-    fn add(&mut self, named: &Named) {
-        self.of = Some((named.parsed.key.clone(), named.parsed.cut.clone()));
-        self.names.push(named.listed.key.clone());
-    }
-}
-
-fn pass_of(named: &Named) -> Pass {
-    if named.parsed.sequence.is_some() { Pass::Numbered } else { Pass::Plain }
 }

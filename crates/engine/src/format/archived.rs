@@ -63,6 +63,23 @@ pub struct Archived {
     pub image: Map<String, Value>,
 }
 
+impl Archived {
+    /// The values of its key, in DynamoDB's JSON.
+    pub fn key_values(&self) -> Vec<&Value> {
+        self.key.iter().filter_map(|name| self.image.get(name)).collect()
+    }
+
+    /// Whether both are deletions of one record.
+    pub fn is_of_the_key_of(&self, other: &Archived) -> bool {
+        self.table == other.table && self.key_values() == other.key_values()
+    }
+
+    /// Deletions of one record in their order.
+    pub fn age(&self) -> (UnixMs, &Sequence) {
+        (self.deleted_at, &self.sequence)
+    }
+}
+
 /// Why a body is no archived record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {

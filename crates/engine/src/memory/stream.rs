@@ -146,6 +146,9 @@ impl ShardReader for MemoryShard {
             return Err(PortError::new("read shard", &self.shard, ErrorKind::Unavailable));
         }
         let kept = state.shard(&self.shard);
+        if kept.gone {
+            return Ok(Read::Gone);
+        }
         let start = match &self.from {
             Position::Oldest => kept.forgotten,
             Position::After(sequence) => kept.records.partition_point(|record| record.sequence <= *sequence),

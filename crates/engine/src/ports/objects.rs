@@ -204,6 +204,13 @@ pub trait ObjectWrite: ObjectRead {
         let _every_body_is_stored_alike = size;
         self.put(key, body, attributes, onto).await
     }
+
+    /// Whether the store itself refuses a write whose condition does not hold, whatever else writes at that moment. A store of
+    /// which that is not known is asked with `probe`, a small object of ours.
+    async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
+        let _known = probe;
+        Ok(true)
+    }
 }
 
 /// One object to delete for good.

@@ -88,6 +88,8 @@ pub enum Read {
     End,
     /// The position is older than what the stream still has: records are lost.
     Trimmed,
+    /// The stream does not know the shard any more: what was not read of it is lost.
+    Gone,
 }
 
 /// Reads a stream.

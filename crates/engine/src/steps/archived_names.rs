@@ -45,14 +45,14 @@ pub async fn days(archive: &dyn ObjectRead, service: &ServiceName, days: Days) -
             }
             continue;
         };
+        if last.as_ref().is_some_and(|last| listed.key.as_str() > behind(last).as_str()) {
+            return Ok(found);
+        }
         let Some(parsed) = parse(&listed.key) else {
             after = Some(listed.key);
             continue;
         };
         let day = format!("{prefix}{}/", parsed.day);
-        if last.as_ref().is_some_and(|last| day > *last) {
-            return Ok(found);
-        }
         after = Some(behind(&day));
         found.push(day);
     }
@@ -84,13 +84,28 @@ pub async fn of_key(archive: &dyn ObjectRead, day: &str, key: &str) -> PortResul
     }
 }
 
+/// All names of a day that show the same of a key as that one.
+pub async fn of_shown(archive: &dyn ObjectRead, day: &str, like: &Parsed) -> PortResult<Vec<Named>> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = of_day(archive, day, &like.key, after.as_ref()).await?;
+        found.extend(
+            page.items.into_iter().filter(|named| named.parsed.key == like.key && named.parsed.cut == like.cut),
+        );
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
 /// A key before all that begin with the prefix, and after all others that are before those.
 fn before(prefix: &str) -> ObjectKey {
     let end = prefix.trim_end_matches('/');
     ObjectKey::new(end).expect("a day's prefix is short")
 }
 
-/// A key behind all names of the day.
+/// A key behind all names of the day: `0` is the character after `/`.
 fn behind(day: &str) -> ObjectKey {
-    ObjectKey::new(format!("{day}\u{10FFFF}")).expect("a day's prefix is short")
+    ObjectKey::new(format!("{}0", day.trim_end_matches('/'))).expect("a day's prefix is short")
 }

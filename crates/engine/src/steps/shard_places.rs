@@ -30,6 +30,8 @@ pub struct Place {
     pub after: Option<(Sequence, UnixMs)>,
     /// The shard has ended, and all of it is archived.
     pub ended: bool,
+    /// The stream had forgotten the shard before its end, and that is told.
+    pub told: bool,
 }
 
 /// As it is stored.
@@ -40,6 +42,8 @@ struct StoredPlace {
     after: Option<String>,
     at: Option<i64>,
     ended: bool,
+    #[serde(default)]
+    told: bool,
 }
 
 /// Records that were lost before they were read.
@@ -97,7 +101,7 @@ impl ShardPlaces {
             return Err(PortError::new("read place of shard", key, ErrorKind::NotSetUp(fix)));
         }
         let after = stored.after.as_deref().and_then(Sequence::new);
-        Ok(Place { after: after.zip(stored.at.map(UnixMs)), ended: stored.ended })
+        Ok(Place { after: after.zip(stored.at.map(UnixMs)), ended: stored.ended, told: stored.told })
     }
 
     /// Writes how far a shard is read.
@@ -108,6 +112,7 @@ impl ShardPlaces {
             after: place.after.as_ref().map(|(sequence, _)| sequence.to_string()),
             at: place.after.as_ref().map(|(_, at)| at.0),
             ended: place.ended,
+            told: place.told,
         };
         json_object::write(self.bucket.as_ref(), &self.key(shard), &stored, Onto::Anything).await.map(drop)
     }

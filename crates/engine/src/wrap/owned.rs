@@ -308,6 +308,11 @@ impl ObjectWrite for Owned<dyn ObjectWrite> {
         self.ownership.hold().await?;
         self.inner.put(key, body, attributes, onto).await
     }
+
+    async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
+        self.ownership.hold().await?;
+        self.inner.heeds_conditions(probe).await
+    }
 }
 
 #[async_trait]

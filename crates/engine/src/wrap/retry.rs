@@ -173,6 +173,10 @@ impl ObjectWrite for Again<dyn ObjectWrite> {
     ) -> PortResult<Written> {
         self.inner.put_sized(key, body, size, attributes, onto).await
     }
+
+    async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
+        again!(self.retries, self.inner.heeds_conditions(probe))
+    }
 }
 
 #[async_trait]

@@ -293,6 +293,10 @@ impl ObjectWrite for Tapped<dyn ObjectWrite> {
         let (key, attributes) = (key.clone(), attributes.clone());
         self.tap.single(call, async move { inner.put(&key, body, &attributes, onto).await }).await
     }
+
+    async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
+        self.inner.heeds_conditions(probe).await
+    }
 }
 
 #[async_trait]

@@ -199,6 +199,24 @@ async fn a_damaged_a_foreign_and_a_newer_object_are_told_apart() {
     }
 }
 
+/// The first deletion keeps the plain name, also when it has to be tried again.
+#[tokio::test]
+async fn a_deletion_that_fails_does_not_lose_its_place_to_the_next_of_its_name() {
+    let world = new();
+    let records = told(|stream| {
+        for name in ["a", "a", "b"] {
+            stream.delete("0", name, DAY, Cause::User);
+        }
+    })
+    .await;
+    world.faults.at("archive.put", 1, Fate::FailBefore(ErrorKind::Unavailable));
+    let archive = archive(&world);
+    let ended = archive.archive(&records).await;
+    assert_eq!(ended.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
+    assert!(all_done(&archive.archive(&records).await));
+    assert_eq!(read(&body(&world, "service/2026/11/21/a.json")).unwrap().image["n"]["N"], "1");
+}
+
 /// It writes whatever the condition says, as some stores do.
 struct Heedless(Arc<dyn ObjectWrite>);
 
@@ -230,6 +248,10 @@ impl ObjectRead for Heedless {
 impl ObjectWrite for Heedless {
     async fn put(&self, key: &ObjectKey, body: ByteStream, attributes: &Attributes, _: Onto) -> PortResult<Written> {
         self.0.put(key, body, attributes, Onto::Anything).await
+    }
+
+    async fn heeds_conditions(&self, _: &ObjectKey) -> PortResult<bool> {
+        Ok(false)
     }
 }
 

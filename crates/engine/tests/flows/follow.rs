@@ -80,12 +80,12 @@ fn archived(world: &World) -> BTreeMap<u64, String> {
     numbers
 }
 
-/// No write succeeds while it is so.
+/// Nothing is archived while it is so.
 struct Away(AtomicBool);
 
 impl Probe for Away {
     fn fate(&self, call: &Call) -> Fate {
-        match call.effect && self.0.load(Ordering::Relaxed) {
+        match call.name() == "archive.put" && self.0.load(Ordering::Relaxed) {
             true => Fate::FailBefore(ErrorKind::Unavailable),
             false => Fate::Pass,
         }
@@ -241,6 +241,7 @@ async fn what_the_stream_has_forgotten_is_told_with_its_edges_and_reading_goes_o
     stream.forget("0", 4);
     followed(&world, &[&follower], || archived(&world).len() == 3).await;
     world.logs.expect("deletions may be lost: the stream no longer has what came after record 000000000000000000002");
+    world.logs.expect("the stream has forgotten records that were not read yet");
     let told = gaps(&world);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].after.as_deref(), Some("000000000000000000002"));
@@ -262,9 +263,15 @@ async fn a_shard_that_vanished_before_its_end_was_read_is_told_once() {
         followed(&world, &[&follower], || archived(&world).len() == 2).await;
     }
     world.logs.expect("deletions may be lost");
-    let told = gaps(&world);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].after.as_deref(), told[0].before.as_deref()), (Some("000000000000000000001"), None));
+    // Somebody has read the note and deleted it: it does not come back.
+    let note =
+        world.memory.destination.contents().into_keys().find(|name| name.as_str().starts_with(GAPS_PREFIX)).unwrap();
+    let noted = gaps(&world);
+    world.memory.destination.delete_object(&note);
+    followed(&world, &[&follower], || follower.seen.shards().values().any(|seen| seen.caught_up_at.is_some())).await;
+    assert_eq!(gaps(&world), []);
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!((noted[0].after.as_deref(), noted[0].before.as_deref()), (Some("000000000000000000001"), None));
 }
 
 #[tokio::test]
@@ -276,4 +283,55 @@ async fn a_reading_that_fails_is_tried_again_from_its_place() {
     let follower = follower(&world, &stream);
     followed(&world, &[&follower], || archived(&world).len() == 5).await;
     world.logs.expect("reading is tried again");
+}
+
+/// A shard that vanishes under its reader: told, and not read for ever.
+#[tokio::test]
+async fn a_shard_that_vanishes_while_it_is_read_is_told_and_left() {
+    let (world, stream) = new();
+    stream.begin("0", None);
+    stream.begin("1", None);
+    delete(&world, &stream, "0", &["a"]);
+    let follower = follower(&world, &stream);
+    let vanishes = std::cell::Cell::new(false);
+    followed(&world, &[&follower], || {
+        if archived(&world).len() == 1 && !vanishes.replace(true) {
+            stream.forget_shard("0");
+        }
+        vanishes.get() && !gaps(&world).is_empty() && follower.seen.shards().len() == 1
+    })
+    .await;
+    assert_eq!(gaps(&world)[0].after.as_deref(), Some("000000000000000000001"));
+    world.logs.expect("deletions may be lost");
+}
+
+/// Whose archive takes longer than its lease does not take another's place back.
+#[tokio::test]
+async fn a_reader_that_outlasts_its_lease_leaves_the_place_to_the_next() {
+    let (world, stream) = new();
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a", "b", "c", "d"]);
+    stream.end("0");
+    let (slow_faults, hanging) = (Arc::new(Faults::default()), Arc::new(tokio::sync::Notify::new()));
+    let wait = Arc::clone(&hanging);
+    slow_faults.at("archive.put", 1, Fate::First(Box::pin(async move { wait.notified().await })));
+    let slow = follower_through(&world, &stream, slow_faults as _);
+    let quick = follower(&world, &stream);
+    let cancel = CancellationToken::new();
+    let place = || {
+        let contents = world.memory.destination.contents();
+        let place = contents.iter().find(|(name, _)| name.as_str().contains("/streams/Table/stream/0.json"));
+        place.map(|(_, stored)| String::from_utf8(stored.bytes.to_vec()).unwrap()).unwrap_or_default()
+    };
+    let second = async {
+        // The slow one has the shard, and hangs in its first put.
+        time_passes(&world, || slow.seen.shards().len() == 1).await;
+        followed(&world, &[&quick], || place().contains("\"ended\":true")).await;
+        hanging.notify_one();
+        time_passes(&world, || slow.seen.shards().is_empty()).await;
+        cancel.cancel();
+    };
+    tokio::join!(slow.run(&cancel), second);
+    assert_eq!(archived(&world).len(), 4);
+    assert!(place().contains("\"ended\":true"), "{}", place());
 }

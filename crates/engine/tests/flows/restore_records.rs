@@ -3,7 +3,7 @@
 use super::archive::archive_through;
 use crate::world::{Source, World, rules};
 use engine::error::ErrorKind;
-use engine::flows::find_record::find_record;
+use engine::flows::find_record::{Which, find_record};
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
 use engine::memory::stream::MemoryStream;
 use engine::memory::table::MemoryTable;
@@ -92,7 +92,8 @@ async fn one_record_comes_back_as_of_its_newest_deletion_or_of_a_moment() {
     ])
     .await;
     let found = async |at| {
-        let found = find_record(world.memory.destination.as_ref(), &service(), "a", at).await.unwrap();
+        let which = Which { service: &service(), table: None, key: "a", at };
+        let found = find_record(world.memory.destination.as_ref(), &which).await.unwrap();
         found.map(|found| found.record.image["n"]["N"].clone())
     };
     assert_eq!(found(None).await, Some(json!("4")));
@@ -213,5 +214,58 @@ async fn a_listing_that_fails_is_told_and_nothing_is_read_as_absent() {
     let world = archived(&[("a", day(0), Cause::User)]).await;
     let archive: Arc<dyn ObjectWrite> = world.write_destination("archive", world.faults.clone());
     world.faults.at("archive.list", 1, engine::wrap::tap::Fate::FailBefore(ErrorKind::Unavailable));
-    assert!(find_record(archive.as_ref(), &service(), "a", None).await.is_err());
+    let which = Which { service: &service(), table: None, key: "a", at: None };
+    assert!(find_record(archive.as_ref(), &which).await.is_err());
+}
+
+/// The order of names is not trusted: a deletion that was archived late has a number, however old it is.
+#[tokio::test]
+async fn of_one_day_the_newest_deletion_counts_whatever_it_is_called() {
+    let world = archived(&[("a", day(0).plus(SpanMs::hours(2)), Cause::User), ("a", day(0), Cause::User)]).await;
+    for overwrite in [false, true] {
+        let table = Arc::new(MemoryTable::new(shape()));
+        let report = restored(&world, &table, &RecordsRequest { overwrite, ..range(Days::default(), None) }).await;
+        assert_eq!((report.counted("restored"), records(&table)), (1, pairs(&[("a", "1")])), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_newest_deletion_cannot_be_read_no_older_one_is_put_in_its_place() {
+    let world = archived(&[("a", day(0), Cause::User), ("b", day(0), Cause::User), ("a", day(1), Cause::User)]).await;
+    let newest = ObjectKey::new("service/2026/11/22/a.json").unwrap();
+    world.memory.destination.store(&newest, "{".into(), Attributes::default(), &Onto::Anything);
+    let table = Arc::new(MemoryTable::new(shape()));
+    for _ in 0..2 {
+        let report = restored(&world, &table, &range(Days::default(), None)).await;
+        assert_eq!((report.failures, records(&table)), (2, pairs(&[("b", "2")])), "{report:?}");
+        assert!(report.failed[1].why.contains("a newer deletion of it failed"), "{report:?}");
+    }
+}
+
+/// `a` of another table of the same service, and keys that look alike.
+#[tokio::test]
+async fn a_record_of_another_table_is_not_taken_for_it_and_one_may_be_named_by_its_object() {
+    let world = archived(&[("a", day(0), Cause::User), ("a", day(1), Cause::User)]).await;
+    let other = ObjectKey::new("service/2026/11/22/a.json").unwrap();
+    let change = |change: &dyn Fn(&mut Value)| {
+        let stored = world.memory.destination.contents()[&other].clone();
+        let mut record: Value = serde_json::from_slice(&stored.bytes).unwrap();
+        change(&mut record);
+        world.memory.destination.store(&other, record.to_string().into(), Attributes::default(), &Onto::Anything);
+    };
+    change(&|record| record["afterimage"]["table"] = json!("Other"));
+    let table = Arc::new(MemoryTable::new(shape()));
+    let wanted = |key: &str| request(Wanted::Key { key: key.to_owned(), at: None });
+    restored(&world, &table, &wanted("a")).await;
+    assert_eq!(records(&table), pairs(&[("a", "1")]));
+    // Another record of the same day whose key looks the same.
+    let alike = ObjectKey::new("service/2026/11/21/a~7-00112233445566778899aabbccddeeff.json").unwrap();
+    let mut record: Value = serde_json::from_slice(&world.memory.destination.contents()[&other].bytes).unwrap();
+    record["afterimage"]["table"] = json!("Table");
+    record["dynamodb"]["OldImage"]["id"] = json!({ "N": "1" });
+    world.memory.destination.store(&alike, record.to_string().into(), Attributes::default(), &Onto::Anything);
+    let report = restored(&world, &table, &wanted("a")).await;
+    assert!(report.failed[0].why.contains("look so: name the object that you mean"), "{report:?}");
+    let report = restored(&world, &table, &wanted(alike.as_str())).await;
+    assert_eq!(report.counted("restored"), 1, "{report:?}");
 }
