@@ -11,11 +11,12 @@ use aws::DynamoDbStream;
 use engine::config::ArchiveConfig;
 use engine::flows::archive::Archive;
 use engine::flows::follow::{Follower, Seen};
+use engine::ports::metrics::{Counter, Metrics};
 use engine::ports::objects::{ObjectRead, ObjectWrite};
 use engine::ports::streams::RecordStream;
 use engine::steps::shard_places::ShardPlaces;
 use engine::wrap::retry::Retries;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,8 +32,8 @@ pub(crate) struct Archiving {
     pub(crate) destination: Home,
     /// Who reads which shard.
     pub(crate) leases: Kept,
-    /// What is seen of its streams, by their names.
-    followed: RwLock<BTreeMap<String, Arc<Seen>>>,
+    /// The streams that are followed, by their names: what is seen of each, and how it is stopped.
+    followed: RwLock<BTreeMap<String, (Arc<Seen>, CancellationToken)>>,
     /// Why its streams cannot be opened.
     trouble: RwLock<Option<String>>,
 }
@@ -44,7 +45,8 @@ impl Archiving {
 
     /// What is seen of its streams, by their names.
     pub(crate) fn followed(&self) -> BTreeMap<String, Arc<Seen>> {
-        self.followed.read().expect(UNPOISONED).clone()
+        let followed = self.followed.read().expect(UNPOISONED);
+        followed.iter().map(|(name, (seen, _))| (name.clone(), seen.clone())).collect()
     }
 
     /// Why its streams cannot be opened.
@@ -65,10 +67,16 @@ impl Archiving {
         })
     }
 
-    fn follower(&self, instance: &Instance, stream: DynamoDbStream) -> Result<Follower, Failure> {
+    fn follower(
+        &self,
+        instance: &Instance,
+        stream: DynamoDbStream,
+        cancel: &CancellationToken,
+    ) -> Result<Follower, Failure> {
         let (destination, table) = (self.writer(instance)?, self.config.table.name.as_str());
         let seen = Arc::new(Seen::default());
-        self.followed.write().expect(UNPOISONED).insert(stream.name().to_owned(), seen.clone());
+        let entry = (seen.clone(), cancel.clone());
+        self.followed.write().expect(UNPOISONED).insert(stream.name().to_owned(), entry);
         Ok(Follower {
             places: ShardPlaces::new(destination.clone(), table, stream.name()),
             archive: Archive::new(table, destination, instance.metrics.clone()),
@@ -113,13 +121,44 @@ async fn begin(
     following: &TaskTracker,
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
-    for stream in instance.services.streams(&archiving.config).await? {
+    let table = archiving.config.table.name.as_str();
+    let streams = instance.services.streams(&archiving.config).await?;
+    let there: BTreeSet<String> = streams.iter().map(|stream| stream.name().to_owned()).collect();
+    for stream in streams {
         if archiving.followed().contains_key(stream.name()) {
             continue;
         }
-        tracing::info!(table = archiving.config.table.name, stream = stream.name(), "following the stream");
-        let (follower, cancel) = (archiving.follower(instance, stream)?, cancel.clone());
+        tracing::info!(table, stream = stream.name(), "following the stream");
+        let cancel = cancel.child_token();
+        let follower = archiving.follower(instance, stream, &cancel)?;
         following.spawn(async move { follower.run(&cancel).await });
+    }
+    leave_the_forgotten(instance, archiving, &there).await
+}
+
+/// A stream is forgotten a day after the table got another one, or none: it is left, and what was not read of it is told.
+async fn leave_the_forgotten(
+    instance: &Instance,
+    archiving: &Archiving,
+    there: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    archiving.followed.write().expect(UNPOISONED).retain(|name, (_, cancel)| {
+        if !there.contains(name) {
+            cancel.cancel();
+        }
+        there.contains(name)
+    });
+    let (writer, table) = (archiving.writer(instance)?, archiving.config.table.name.as_str());
+    for stream in ShardPlaces::streams(writer.as_ref(), table).await? {
+        if there.contains(&stream) {
+            continue;
+        }
+        let places = ShardPlaces::new(writer.clone(), table, &stream);
+        for shard in places.known().await? {
+            if places.note_forgotten(&shard, instance.now()).await? {
+                instance.metrics.add(Counter::Gaps, 1);
+            }
+        }
     }
     Ok(())
 }

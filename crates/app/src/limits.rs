@@ -34,7 +34,7 @@ pub(crate) const INTAKE_AGAIN: SpanMs = SpanMs::minutes(1);
 /// How long a start waits for services to answer: what does not is asked again when it is needed.
 pub(crate) const REACH_WAIT: SpanMs = SpanMs::seconds(30);
 /// How often a table is asked whether it has another stream.
-pub(crate) const STREAMS_LOOK_EVERY: SpanMs = SpanMs::minutes(5);
+pub(crate) const STREAMS_LOOK_EVERY: SpanMs = SpanMs::minutes(1);
 /// How long a table whose stream cannot be opened is left alone.
 pub(crate) const STREAMS_AGAIN: SpanMs = SpanMs::seconds(30);
 /// How far the reading of a stream may lie behind before `status --check` complains.

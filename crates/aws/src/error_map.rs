@@ -4,8 +4,9 @@
 //! absence (V8): a 403 may hide a missing key from somebody without `s3:ListBucket`, so it stays a refusal.
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use engine::error::{ErrorKind, PortError};
+use engine::report::chain;
 use std::error::Error;
 
 /// What is being done, for errors: the verb and object of [`PortError`], and the right that it takes.
@@ -40,7 +41,11 @@ impl Call {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         let kind = self.kind(&error);
-        self.failed(kind).because(Told(DisplayErrorContext(&error).to_string()))
+        let told = match error.as_service_error().and_then(|error| Some((error.code()?, error.message()?))) {
+            Some((code, message)) => format!("{code}: {message}"),
+            None => chain(&error),
+        };
+        self.failed(kind).because(Told(told))
     }
 
     /// An error of one item in a batch that succeeded as a whole.

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::limits::RECORDS_AT_ONCE;
 use crate::time_limit::TimeLimit;
 use crate::warm::Warm;
-use aws::parse::records::read_record;
+use aws::parse::records::{read_record, table_of_stream};
 use engine::flows::archive::Archive;
 use engine::ports::streams::StreamRecord;
 use engine::report::chain;
@@ -21,7 +21,7 @@ pub(crate) async fn archive_records(warm: &Warm, payload: &Value, limit: TimeLim
     let records = payload["Records"].as_array().ok_or_else(|| unreadable("`Records` is missing, or is no list"))?;
     let Some(first) = records.first() else { return Ok(json!({ "batchItemFailures": [] })) };
     let arn = first["eventSourceARN"].as_str().unwrap_or_default();
-    let name = table_of(arn).ok_or_else(|| unreadable(&format!("`{arn}` is no stream of a table")))?;
+    let name = table_of_stream(arn).ok_or_else(|| unreadable(&format!("`{arn}` is no stream of a table")))?;
     let Some(table) = warm.archives.get(name) else {
         let known: Vec<&str> = warm.archives.keys().map(String::as_str).collect();
         let why = format!("the table {name} is not archived; there are: {}", known.join(", "));
@@ -68,11 +68,6 @@ fn position(record: &Value) -> Value {
     json!({ "itemIdentifier": record["dynamodb"]["SequenceNumber"] })
 }
 
-/// `arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL`.
-fn table_of(arn: &str) -> Option<&str> {
-    arn.split_once(":table/")?.1.split('/').next().filter(|name| !name.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,9 +112,9 @@ mod tests {
     #[test]
     fn a_stream_says_its_table() {
         let arn = "arn:aws:dynamodb:eu-central-1:123:table/Orders-1.b/stream/2026-11-21T00:00:00.000";
-        assert_eq!(table_of(arn), Some("Orders-1.b"));
+        assert_eq!(table_of_stream(arn), Some("Orders-1.b"));
         for other in ["", "arn:aws:sqs:eu-central-1:123:queue", "arn:aws:dynamodb:x:1:table/"] {
-            assert_eq!(table_of(other), None, "{other}");
+            assert_eq!(table_of_stream(other), None, "{other}");
         }
     }
 }

@@ -10,6 +10,9 @@ use indicatif::HumanBytes;
 use lifecycle::time::{SpanMs, UnixMs};
 use std::fmt::Write;
 
+/// A stream that was read to its end so lately has nothing left, as far as anybody knows.
+const CAUGHT_UP: SpanMs = SpanMs::seconds(5);
+
 /// The line above the keys of `ls`.
 pub(crate) const KEYS_HEAD: &str = "ACTIVE  DISOWNED        SIZE  NEWEST                    KEY";
 
@@ -116,7 +119,11 @@ fn status(text: &mut String, of: &Status) {
     }
     for archive in &of.archives {
         let ArchiveStatus { table, service, destination, shards, behind_ms, .. } = archive;
-        let behind = behind_ms.map_or("not read yet".to_owned(), |ms| format!("{} behind", SpanMs(ms)));
+        let behind = match behind_ms {
+            None => "not read yet".to_owned(),
+            Some(ms) if SpanMs(*ms) < CAUGHT_UP => "caught up".to_owned(),
+            Some(ms) => format!("{} behind", SpanMs(*ms)),
+        };
         let shards = plural(*shards, "shard", "shards");
         line(text, format_args!("{table}: deleted records -> {destination}/{service}/, {shards}, {behind}"));
     }
@@ -303,7 +310,8 @@ fn report(text: &mut String, of: &ReportView) {
     for note in &of.notes {
         line(text, format_args!("  {note}"));
     }
-    if of.cancelled {
+    // What failed, and what was noted, says more.
+    if of.cancelled && of.failures == 0 && of.notes.is_empty() {
         line(text, format_args!("  stopped before the end: what is done is done, the same command goes on from there"));
     }
 }

@@ -250,6 +250,29 @@ fn archived_records_are_listed_read_and_put_back_by_command() {
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 
+/// The table is made anew while nobody reads: what was not read of the stream before it is told, and the new one is read.
+#[test]
+fn a_stream_that_is_gone_before_its_end_was_read_is_told_by_status() {
+    let (tables, folder) = (Tables::start(), Folder::new());
+    tables.make("Orders", StreamViewType::OldImage);
+    tables.configure(&folder, "Orders", "");
+    let serving = serve(&folder);
+    tables.put("Orders", "a", &[]);
+    tables.delete("Orders", "a");
+    until_archived(&folder, 1);
+    serving.kill();
+    tables.runtime.block_on(tables.client.delete_table().table_name("Orders").send()).unwrap();
+    tables.make("Orders", StreamViewType::OldImage);
+    let serving = serve(&folder);
+    tables.put("Orders", "b", &[]);
+    tables.delete("Orders", "b");
+    until_archived(&folder, 2);
+    let status = folder.wait("the gap", |status| status["archives"][0]["gaps"] == 1);
+    assert!(status["problems"].to_string().contains("deletions may be lost"), "{status:#}");
+    assert_eq!(folder.run(&["status", "--check"]).code, 1);
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
 #[test]
 fn a_table_that_cannot_be_archived_is_refused_at_the_start_with_the_remedy() {
     let (tables, folder) = (Tables::start(), Folder::new());

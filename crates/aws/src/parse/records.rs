@@ -21,6 +21,11 @@ pub struct RecordedTable {
     pub key_names: Vec<String>,
 }
 
+/// The table that a stream belongs to, from its ARN: `arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL`.
+pub fn table_of_stream(arn: &str) -> Option<&str> {
+    arn.split_once(":table/")?.1.split('/').next().filter(|name| !name.is_empty())
+}
+
 /// Reads a record. An error: not even its place in the stream is there.
 pub fn read_record(record: &Value, table: &RecordedTable) -> Result<StreamRecord, ParseError> {
     let root = Field::root(record);
@@ -60,9 +65,7 @@ fn deletion(
     at: UnixMs,
     sequence: &Sequence,
 ) -> Result<Deletion, ParseError> {
-    if let Some(arn) = root.some_text("eventSourceARN")
-        && arn.split_once(":table/").is_some_and(|(_, rest)| rest.split('/').next() != Some(&table.table))
-    {
+    if root.some_text("eventSourceARN").and_then(table_of_stream).is_some_and(|name| name != table.table) {
         return Err(root.get("eventSourceARN")?.wrong(format!("it is not of the table {}", table.table)));
     }
     let keys = about.get("Keys")?;

@@ -22,6 +22,21 @@ pub struct ArchiveConfig {
     pub leases: CatalogPlace,
 }
 
+impl ArchiveConfig {
+    /// The services that it names.
+    pub(super) fn services(&self) -> Vec<Option<&String>> {
+        let destination = match &self.destination {
+            Destination::S3(bucket) => Some(bucket),
+            Destination::Bucket(_) | Destination::Folder(_) => None,
+        };
+        let leases = match &self.leases {
+            CatalogPlace::Table(place) => Some(&place.table),
+            CatalogPlace::Local => None,
+        };
+        [Some(&self.table), destination, leases].into_iter().flatten().map(|remote| remote.service.as_ref()).collect()
+    }
+}
+
 const TABLE: &str = "table = \"dynamodb://Orders\"";
 
 /// An archive with the places where its parts stand.

@@ -15,13 +15,15 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             config.endpoint.listen
         ));
     }
-    if config.policies.is_empty() && config.default_policy.is_none() {
+    if config.policies.is_empty() && config.default_policy.is_none() && config.archives.is_empty() {
         warnings.push("there is no policy and the default policy is off: nothing is protected".to_owned());
     }
     for service in &config.services {
         let name = Some(&service.name);
-        if !config.policies.iter().any(|policy| policy.services().contains(&name)) {
-            warnings.push(format!("service `{}` is named by no policy", service.name));
+        let by_policy = config.policies.iter().any(|policy| policy.services().contains(&name));
+        let by_archive = config.archives.iter().any(|archive| archive.services().contains(&name));
+        if !by_policy && !by_archive {
+            warnings.push(format!("service `{}` is named by no policy and no archive", service.name));
         }
     }
     for policy in &config.policies {

@@ -123,7 +123,7 @@ impl Archive {
         let content = body(record);
         let attributes = Attributes {
             content_type: Some("application/json".to_owned()),
-            metadata: metadata(record),
+            metadata: metadata(record, &content),
             ..Attributes::default()
         };
         let identity = deletion.identity();

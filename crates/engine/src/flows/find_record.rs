@@ -1,12 +1,12 @@
 //! Finding one archived record: the newest deletion of a key, or the newest up to a moment. Day by day, from the newest on.
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::format::archived::{Archived, read};
+use crate::format::archived::{Archived, BadRecord, META_DELETION, META_HASH, read};
 use crate::limits::RECORD_BYTES_MAX;
 use crate::ports::objects::ObjectRead;
 use crate::steps::archived_names::{Days, days, of_key};
 use futures_util::TryStreamExt;
-use lifecycle::archive::{ServiceName, parse, typed};
+use lifecycle::archive::{ServiceName, hash_of, parse, typed};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 
@@ -67,7 +67,7 @@ pub async fn find_record(archive: &dyn ObjectRead, which: &Which<'_>) -> PortRes
     Ok(None)
 }
 
-/// Reads an archived record; `None`: it has just gone.
+/// Reads an archived record; `None`: it has just gone, or it is somebody else's object, which says nothing of a deletion.
 pub async fn read_record(archive: &dyn ObjectRead, name: &ObjectKey) -> PortResult<Option<Found>> {
     let Some(mut object) = archive.get(name, None, None).await? else { return Ok(None) };
     let mut text = Vec::new();
@@ -78,7 +78,15 @@ pub async fn read_record(archive: &dyn ObjectRead, name: &ObjectKey) -> PortResu
             return Err(damaged(format!("it has more than {RECORD_BYTES_MAX} bytes")));
         }
     }
-    let record = read(&text).map_err(|error| damaged(error.to_string()))?;
+    let metadata = &object.head.metadata;
+    if metadata.get(META_HASH).is_some_and(|hash| *hash != hash_of(&text)) {
+        return Err(damaged("its content is not what was archived".to_owned()));
+    }
+    let record = match read(&text) {
+        Ok(record) => record,
+        Err(BadRecord::NotJson(_) | BadRecord::Foreign(_)) if !metadata.contains_key(META_DELETION) => return Ok(None),
+        Err(error) => return Err(damaged(error.to_string())),
+    };
     let text = String::from_utf8(text).map_err(|error| damaged(error.to_string()))?;
     Ok(Some(Found { name: name.clone(), record, text }))
 }

@@ -242,12 +242,10 @@ impl Follower {
     /// A shard that was being read, and that the stream does not know any more: the rest of it is lost. Should the stream tell
     /// of it again, it is read on.
     async fn note_forgotten(&self, shard: &ShardId) -> PortResult<()> {
-        let place = self.places.read(shard).await?;
-        if place.ended || place.told {
-            return Ok(());
+        if self.places.note_forgotten(shard, self.clock.now()).await? {
+            self.archive.metrics.add(Counter::Gaps, 1);
         }
-        self.note_gap(shard, &place, None).await?;
-        self.places.write(shard, &Place { told: true, ..place }).await
+        Ok(())
     }
 
     async fn note_gap(&self, shard: &ShardId, place: &Place, before: Option<&(Sequence, UnixMs)>) -> PortResult<()> {

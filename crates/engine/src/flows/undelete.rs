@@ -24,7 +24,7 @@ use futures_util::{StreamExt, stream};
 use lifecycle::copy_key::{CopyName, Identity};
 use lifecycle::ids::ObjectKey;
 use lifecycle::order::Order;
-use lifecycle::row::{self, CopyRow, CopyState, Origin};
+use lifecycle::row::{self, CopyRow, CopyState, Origin, Partition};
 use lifecycle::settle::Ask;
 use lifecycle::time::UnixMs;
 use std::sync::Arc;
@@ -191,12 +191,17 @@ impl One<'_> {
     }
 
     async fn try_undelete(&self, key: &ObjectKey, report: &mut Report) -> FlowResult<()> {
-        let partition = self.policy.catalog.partition(key).await?.in_basis(self.policy.rules.basis);
-        let active: Vec<&CopyRow> = newest_first(partition.rows.iter().filter(|row| row.is_active()));
-        if active.iter().any(|row| row.undeleted_at().is_none()) {
+        let mut partition = self.partition(key).await?;
+        if is_live(&partition) && self.source.head(key, None).await?.is_none() {
+            // It is gone, and the event that says so is on its way: nobody who has just deleted it should wait for that.
+            settle(self.policy, key, Ask::BY_LOOK).await?;
+            partition = self.partition(key).await?;
+        }
+        if is_live(&partition) {
             report.skip("skipped-live", key, "it was not removed: `restore` brings older versions back");
             return Ok(());
         }
+        let active: Vec<&CopyRow> = newest_first(partition.rows.iter().filter(|row| row.is_active()));
         let mut waiting = once_each(newest_first(partition.rows.iter().filter(|row| is_waiting(row))));
         if let Some(back) = active.first() {
             // An earlier undelete was cut short, or is done. It went from the oldest on: what is newer is left to do.
@@ -227,6 +232,10 @@ impl One<'_> {
             }
         }
         settle(self.policy, key, Ask::BY_FACTS).await
+    }
+
+    async fn partition(&self, key: &ObjectKey) -> PortResult<Partition> {
+        Ok(self.policy.catalog.partition(key).await?.in_basis(self.policy.rules.basis))
     }
 
     /// Gives disowned copies (newest first) new names and rows, oldest first; the newest of the new rows.
@@ -301,6 +310,11 @@ impl One<'_> {
             }
         }
     }
+}
+
+/// As far as the catalog knows, the object is there: it has copies that no undelete made.
+fn is_live(partition: &Partition) -> bool {
+    partition.rows.iter().any(|row| row.is_active() && row.undeleted_at().is_none())
 }
 
 /// Disowned because the object was removed; surplus copies are on their way out.

@@ -9,7 +9,7 @@ use crate::ports::streams::DeletedRecord;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use lifecycle::archive::{Cause, Sequence, ServiceName};
+use lifecycle::archive::{Cause, Sequence, ServiceName, hash_of};
 use lifecycle::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,6 +21,8 @@ const VERSION: u32 = 1;
 const OURS: &str = "afterimage";
 /// Metadata name: which deletion it is, as [`lifecycle::archive::Deletion::identity`] says.
 pub const META_DELETION: &str = "afterimage-deletion";
+/// Metadata name: the hash of the body.
+pub const META_HASH: &str = "afterimage-hash";
 const META_SERVICE: &str = "afterimage-service";
 const META_TABLE: &str = "afterimage-table";
 const META_CAUSE: &str = "afterimage-cause";
@@ -111,11 +113,12 @@ pub fn body(record: &DeletedRecord) -> Bytes {
     Value::Object(whole).to_string().into()
 }
 
-/// What travels with the body.
-pub fn metadata(record: &DeletedRecord) -> BTreeMap<String, String> {
+/// What travels with that body.
+pub fn metadata(record: &DeletedRecord, body: &[u8]) -> BTreeMap<String, String> {
     let deletion = &record.deletion;
     let mut metadata: BTreeMap<String, String> = [
         (META_DELETION, deletion.identity()),
+        (META_HASH, hash_of(body)),
         (META_SERVICE, deletion.service.to_string()),
         (META_TABLE, deletion.table.clone()),
         (META_CAUSE, record.cause.as_str().to_owned()),

@@ -132,6 +132,32 @@ impl ShardPlaces {
         }
     }
 
+    /// The streams of a table of which something was read, by their names.
+    pub async fn streams(bucket: &dyn ObjectRead, table: &str) -> PortResult<Vec<String>> {
+        let prefix = format!("{STREAMS_PREFIX}{table}/");
+        let (mut streams, mut after) = (Vec::new(), None);
+        loop {
+            let page = bucket.list(&prefix, after.as_ref(), 1).await?;
+            let first = page.items.into_iter().next();
+            let name = first.as_ref().and_then(|listed| listed.key.as_str().strip_prefix(&prefix)?.split('/').next());
+            let Some(name) = name else { return Ok(streams) };
+            // `0` is the character after `/`.
+            after = Some(object(format!("{prefix}{name}0")));
+            streams.push(name.to_owned());
+        }
+    }
+
+    /// Notes that the stream has forgotten a shard before its end was read; once.
+    pub async fn note_forgotten(&self, shard: &ShardId, now: UnixMs) -> PortResult<bool> {
+        let place = self.read(shard).await?;
+        if place.ended || place.told {
+            return Ok(false);
+        }
+        let is_new = self.note_gap(shard, place.after.as_ref(), None, now).await?;
+        self.write(shard, &Place { told: true, ..place }).await?;
+        Ok(is_new)
+    }
+
     /// Notes that records of a shard were lost, loudly; once, however often it is noticed.
     pub async fn note_gap(
         &self,

@@ -11,7 +11,7 @@ use engine::ports::objects::{
 };
 use engine::ports::streams::{Change, Position, Read, RecordStream, ShardId, StreamRecord};
 use engine::wrap::tap::{Fate, Probe};
-use lifecycle::archive::Cause;
+use lifecycle::archive::{Cause, hash_of};
 use lifecycle::ids::{ObjectKey, VersionId};
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Value, json};
@@ -88,6 +88,7 @@ async fn a_deleted_record_is_an_object_with_all_that_the_stream_told_and_says_so
             ("afterimage-cause", "ttl"),
             ("afterimage-deleted-at", "2026-11-21T07:00:00.000Z"),
             ("afterimage-deletion", deleted.deletion.identity().as_str()),
+            ("afterimage-hash", hash_of(&text).as_str()),
             ("afterimage-record-key", "eyJpZCI6eyJTIjoiVVNFUiMxIn19"),
             ("afterimage-sequence", "000000000000000000001"),
             ("afterimage-service", "service"),

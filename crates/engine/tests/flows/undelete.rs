@@ -106,6 +106,25 @@ async fn a_listing_that_fails_is_told_with_what_was_done_before_it() {
     }
 }
 
+/// Right after the delete, before its event was handled; which comes late then, and takes nothing away again.
+#[tokio::test]
+async fn an_object_whose_removal_nobody_has_handled_yet_comes_back() {
+    let world = World::new(Source::Versioned, rules());
+    for content in ["one", "two"] {
+        world.protect("a", content).await;
+    }
+    let removal = world.delete("a");
+    let report = undeleted(&world, the_key(), Depth::All).await;
+    assert_eq!((report.counted("undeleted"), report.failures), (1, 0), "{report:?}");
+    assert_eq!(world.original("a").as_deref(), Some("two"));
+    world.handle(&world.event_of_current("a")).await;
+    world.handle(&removal).await;
+    assert_eq!(world.original("a").as_deref(), Some("two"));
+    assert!(world.active("a").contains(&"two".to_owned()), "{:?}", world.active("a"));
+    reconciled(&world).await;
+    world.assert_laws("after the late removal");
+}
+
 #[tokio::test]
 async fn only_the_newest_comes_back_if_that_is_asked_for() {
     let world = removed().await;
