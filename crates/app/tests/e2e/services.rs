@@ -3,6 +3,7 @@
 
 use crate::emulator::Emulator;
 use crate::process::{Folder, LOOKS, Serving};
+use aws::dynamodb::{DynamoDbCatalog, Table};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
@@ -10,11 +11,17 @@ use aws_sdk_s3::types::{
     VersioningConfiguration,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use engine::clock::{SystemClock, SystemNonces};
+use engine::ports::catalog::CatalogRead;
+use lifecycle::event::Version;
+use lifecycle::ids::{ETag, ObjectKey, VersionId};
+use lifecycle::row::CopyRow;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 /// Keys that are spelled differently on their way: in URLs, in notifications, in EventBridge's events.
 const ODD_KEYS: [&str; 5] = ["plain.txt", "with space.txt", "a+b=c&d.txt", "ünïcode/😀.txt", "100%/%2B"];
@@ -32,6 +39,8 @@ pub(crate) struct Cloud {
 pub(crate) enum Through {
     Notification,
     EventBridge,
+    /// To a queue of the test's own, `told`, which delivers them when, as often, and in the order that it likes.
+    Test,
 }
 
 impl Cloud {
@@ -45,16 +54,19 @@ impl Cloud {
             for bucket in ["docs", "copies"] {
                 cloud.s3.create_bucket().bucket(bucket).send().await.unwrap();
             }
-            cloud.sqs.create_queue().queue_name("dead").send().await.unwrap();
+            for queue in ["dead", "told"] {
+                cloud.sqs.create_queue().queue_name(queue).send().await.unwrap();
+            }
             let redrive = json!({ "deadLetterTargetArn": arn("dead"), "maxReceiveCount": "1000" }).to_string();
             let queue = cloud.sqs.create_queue().queue_name("events");
             // What a killed process had comes again soon.
             let queue = queue.attributes(QueueAttributeName::VisibilityTimeout, "4");
             queue.attributes(QueueAttributeName::RedrivePolicy, redrive).send().await.unwrap();
             let sent = match through {
-                Through::Notification => {
+                Through::Notification | Through::Test => {
                     let both = [Event::from("s3:ObjectCreated:*"), Event::from("s3:ObjectRemoved:*")];
-                    let queue = QueueConfiguration::builder().queue_arn(arn("events")).set_events(Some(both.to_vec()));
+                    let queue = if through == Through::Test { "told" } else { "events" };
+                    let queue = QueueConfiguration::builder().queue_arn(arn(queue)).set_events(Some(both.to_vec()));
                     NotificationConfiguration::builder().queue_configurations(queue.build().unwrap())
                 }
                 Through::EventBridge => NotificationConfiguration::builder()
@@ -102,15 +114,48 @@ impl Cloud {
         });
     }
 
+    /// What the bucket has told since the last time, where it tells it to the test.
+    pub(crate) fn take_told(&self) -> Vec<String> {
+        self.runtime.block_on(async {
+            let url = self.sqs.get_queue_url().queue_name("told").send().await.unwrap().queue_url.unwrap();
+            let mut told = Vec::new();
+            loop {
+                let some = self.sqs.receive_message().queue_url(&url).max_number_of_messages(10).send().await.unwrap();
+                if some.messages().is_empty() {
+                    return told;
+                }
+                for message in some.messages() {
+                    told.push(message.body().unwrap().to_owned());
+                    let handle = message.receipt_handle().unwrap();
+                    self.sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
+                }
+            }
+        })
+    }
+
+    /// What the catalog has of a key.
+    pub(crate) fn rows(&self, key: &ObjectKey) -> Vec<CopyRow> {
+        let client = self.emulator.service().dynamodb(&self.emulator.config());
+        let nonces = Arc::new(SystemNonces::new().unwrap());
+        self.runtime.block_on(async {
+            let table = Table::named("rows");
+            let catalog = DynamoDbCatalog::open(client, &table, Arc::new(SystemClock), nonces);
+            catalog.await.unwrap().partition(key).await.unwrap().rows
+        })
+    }
+
     pub(crate) fn versions(&self, bucket: &str) {
         let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         let put = self.s3.put_bucket_versioning().bucket(bucket).versioning_configuration(on);
         self.runtime.block_on(put.send()).unwrap();
     }
 
-    pub(crate) fn put(&self, key: &str, text: &str) {
+    /// Puts; what the bucket says of it.
+    pub(crate) fn put(&self, key: &str, text: &str) -> Version {
         let body = ByteStream::from(text.as_bytes().to_vec());
-        self.runtime.block_on(self.s3.put_object().bucket("docs").key(key).body(body).send()).unwrap();
+        let put = self.runtime.block_on(self.s3.put_object().bucket("docs").key(key).body(body).send()).unwrap();
+        let etag = ETag::from(put.e_tag().unwrap().trim_matches('"'));
+        Version { version_id: put.version_id().map(VersionId::from), etag, size: text.len() as u64 }
     }
 
     pub(crate) fn delete(&self, key: &str) {
@@ -324,7 +369,7 @@ fn a_mirror_in_a_service_equals_its_source_and_does_not_empty_a_bucket_of_others
     for (n, key) in ODD_KEYS.iter().enumerate() {
         cloud.put(key, "first");
         match n % 2 {
-            0 => cloud.put(key, "second"),
+            0 => drop(cloud.put(key, "second")),
             _ => cloud.delete(key),
         }
     }

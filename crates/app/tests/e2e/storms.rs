@@ -1,10 +1,13 @@
 //! Storms over policies in services: random writes and deletions, faults of the network and the services, two daemons on
-//! one queue and one catalog, of which one is killed again and again. At the end everything is as if nothing had happened.
+//! one queue and one catalog, of which one is killed again and again. At the end everything is as if nothing had happened;
+//! the simulation's oracle judges it.
 
 use crate::process::{Folder, Serving};
 use crate::proxy::Proxy;
 use crate::services::{Cloud, IN_THE_CLOUD, Through, serve, until};
-use std::collections::BTreeMap;
+use engine::conformance::at_rest::{Check, Deed, KeyAtRest, no_object_without_row};
+use lifecycle::ids::ObjectKey;
+use std::collections::{BTreeMap, VecDeque};
 
 const KEYS: usize = 6;
 const STEPS: usize = 72;
@@ -89,6 +92,99 @@ fn two_daemons_on_one_queue_and_catalog_lose_nothing_though_one_is_killed_again_
     let active: u64 = told.keys().map(|key| rows(&steady, key)).sum();
     assert_eq!(active, wanted.len() as u64, "rows and objects, one to one");
     assert_eq!(steady.json(&["status"])["queue"]["dead_letters"], 0, "{}\n{}", steady.log(), shaken.log());
+}
+
+/// Messages that were told, and are delivered late, in no order, and some of them several times.
+#[derive(Default)]
+struct Post {
+    waiting: VecDeque<String>,
+}
+
+impl Post {
+    /// Takes what the bucket told, and delivers about half of what waits.
+    fn pass(&mut self, cloud: &Cloud, dice: &mut Dice) {
+        for told in cloud.take_told() {
+            (0..=dice.below(3)).for_each(|_| self.waiting.push_back(told.clone()));
+        }
+        for _ in 0..self.waiting.len().div_ceil(2) {
+            let place = dice.below(self.waiting.len());
+            let message = self.waiting.swap_remove_back(place).expect("a place that is there");
+            cloud.send(&message);
+        }
+    }
+}
+
+/// What the oracle says of the whole.
+fn judge(cloud: &Cloud, deeds: &BTreeMap<String, Vec<Deed>>) -> Check {
+    let objects = cloud.objects("copies").into_iter();
+    let objects = objects.map(|(key, text)| (ObjectKey::new(key).unwrap(), text.into())).collect();
+    let names: BTreeMap<&String, ObjectKey> =
+        deeds.keys().map(|key| (key, ObjectKey::new(key.clone()).unwrap())).collect();
+    let at_rest = |(key, deeds): (&String, &Vec<Deed>)| KeyAtRest {
+        key: &names[key],
+        deeds: deeds.clone(),
+        current: match deeds.last() {
+            Some(Deed::Put { version, bytes }) => Some((version.clone(), bytes.clone())),
+            _ => None,
+        },
+        rows: cloud.rows(&names[key]),
+        objects: &objects,
+        keep: 3,
+        undeleted: false,
+    };
+    let keys: Vec<KeyAtRest<'_>> = deeds.iter().map(at_rest).collect();
+    for key in &keys {
+        key.live_has_its_copy()?;
+        key.gone_has_no_active()?;
+        key.no_more_than_keep()?;
+        key.exactly_the_newest()?;
+        key.rows_are_whole()?;
+    }
+    no_object_without_row(&objects, &keys)
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn the_oracle_finds_nothing_wrong_after_late_doubled_and_shuffled_events_faults_and_kills() {
+    let cloud = Cloud::new(Through::Test);
+    cloud.versions("docs");
+    let (steady, steadys) = daemon(&cloud, IN_THE_CLOUD, 21);
+    let (shaken, shakens) = daemon(&cloud, IN_THE_CLOUD, 22);
+    let serving = serve_into_the_storm(&steady, &steadys);
+    let mut victim = serve_into_the_storm(&shaken, &shakens);
+    let (mut dice, mut post) = (Dice(23), Post::default());
+    let mut deeds: BTreeMap<String, Vec<Deed>> = BTreeMap::new();
+    for n in 1..=STEPS {
+        let key = format!("folder {}/k+{}", dice.below(2), dice.below(KEYS / 2));
+        let deed = if dice.below(4) == 0 {
+            cloud.delete(&key);
+            Deed::Removed
+        } else {
+            let text = format!("step {n}");
+            Deed::Put { version: cloud.put(&key, &text), bytes: text.into() }
+        };
+        deeds.entry(key).or_default().push(deed);
+        if n % 4 == 0 {
+            post.pass(&cloud, &mut dice);
+        }
+        if n % KILLED_EVERY == 0 {
+            victim.kill();
+            victim = serve_into_the_storm(&shaken, &shakens);
+        }
+    }
+    [&steadys, &shakens].iter().for_each(|proxy| proxy.storm(false));
+    while !post.waiting.is_empty() {
+        post.pass(&cloud, &mut dice);
+    }
+    handled(&steady);
+    assert!(steadys.faults() + shakens.faults() > 10, "a calm storm shows nothing");
+    // What is left of the killed is taken for left only by one that started later.
+    serving.kill();
+    let _serving = serve(&steady);
+    let report = &steady.json(&["reconcile"])["reports"][0];
+    assert_eq!((&report["counts"]["gap"], &report["failures"]), (&0.into(), &0.into()), "{}", steady.log());
+    steady.ok(&["clean", "--now"]);
+    judge(&cloud, &deeds).unwrap_or_else(|wrong| panic!("{wrong}\n{}\n{}", steady.log(), shaken.log()));
 }
 
 fn rows(folder: &Folder, key: &str) -> u64 {

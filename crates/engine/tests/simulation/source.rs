@@ -6,6 +6,7 @@
 use crate::setup::Flavour;
 use async_trait::async_trait;
 use bytes::Bytes;
+use engine::conformance::at_rest::Deed;
 use engine::error::PortResult;
 use engine::memory::bucket::{MemoryBucket, Stored, collect};
 use engine::memory::clock::MemoryClock;
@@ -13,22 +14,13 @@ use engine::ports::clock::Clock;
 use engine::ports::objects::{
     Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
 };
-use lifecycle::event::{Happened, ObjectEvent, Version};
+use lifecycle::event::{Happened, ObjectEvent};
 use lifecycle::ids::{ObjectKey, VersionId};
 use lifecycle::order::Order;
 use lifecycle::time::UnixMs;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-
-/// What was done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
-    Put { version: Version, bytes: Bytes },
-    Removed,
-    VersionRemoved(VersionId),
-}
-
 /// One true fact.
 #[derive(Clone, Debug)]
 pub(crate) struct Fact {

@@ -2,12 +2,12 @@
 //!
 //! Knows the rows as any reader of the catalog does, the objects, the source's true history, and nothing of the engine.
 
-use crate::source::{Deed, Fact};
+use crate::source::Fact;
 use crate::world::{Work, World};
+use engine::conformance::at_rest::{Deed, same_content};
 use engine::memory::bucket::Stored;
 use engine::policy::Mode;
 use engine::ports::clock::Clock;
-use lifecycle::event::Version;
 use lifecycle::ids::ObjectKey;
 use lifecycle::order::{Basis, Order};
 use lifecycle::row::{CopyRow, CopyState, Origin, Partition, Reason};
@@ -223,12 +223,4 @@ impl Watch {
 /// The order that the fact's own event carries.
 fn order_of(fact: &Fact) -> Option<Order> {
     Order::from_sequencer(&format!("{:016x}", fact.number))
-}
-
-/// The row is a copy of that content: by version id where both have one, else by tag and size.
-pub(crate) fn same_content(row: &CopyRow, version: &Version) -> bool {
-    match (&row.version_id, &version.version_id) {
-        (Some(mine), Some(theirs)) => mine == theirs,
-        _ => row.etag == version.etag && row.size == version.size,
-    }
 }
