@@ -15,7 +15,8 @@ pub(crate) fn test() -> Result<Outcome> {
     let python = environment("venv", REQUIREMENTS)?;
     let bin = python.parent().context("the environment's folder")?.to_owned();
     Sh::of(&python)
-        .words("-m pytest -q")
+        // Folders of tests that passed hold gigabytes, and nobody looks at them.
+        .words("-m pytest -q -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1")
         .arg(TESTS)
         .env("AFTERIMAGE_BIN", binary)
         .env("AFTERIMAGE_CLIENTS", bin)

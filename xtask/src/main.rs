@@ -7,6 +7,7 @@ mod documents;
 mod licences;
 mod purity;
 mod python;
+mod room;
 mod run;
 mod sources;
 mod unused;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["ci"] => run_steps(&STEPS.iter().collect::<Vec<_>>()),
+        ["ci"] => room::look().and_then(|()| run_steps(&STEPS.iter().collect::<Vec<_>>())),
         ["ci", ref names @ ..] => named(names).and_then(|steps| run_steps(&steps)),
         _ => {
             eprintln!("usage: cargo xtask ci [STEP…]\n\nsteps:");

@@ -32,6 +32,11 @@ pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+#[expect(clippy::disallowed_methods, reason = "cargo's own setting, which is the caller's if it is there")]
+fn incremental_is_not_asked_for() -> bool {
+    std::env::var_os("CARGO_INCREMENTAL").is_none()
+}
+
 /// Runs the steps in order and prints what each took; stops at the first that fails.
 #[expect(clippy::disallowed_methods, reason = "a tool of the project tells how long its steps took")]
 pub(crate) fn run_steps(steps: &[&Step]) -> Result<()> {
@@ -97,6 +102,10 @@ impl Sh {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).current_dir(root()).stdin(Stdio::null());
+        // What incremental builds keep is read by the next edit, and takes as much room again: nobody edits here.
+        if incremental_is_not_asked_for() {
+            command.env("CARGO_INCREMENTAL", "0");
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
