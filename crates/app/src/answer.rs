@@ -1,6 +1,12 @@
 //! What commands answer: the shapes that cross the control socket, that `--json` prints, and that `output` renders for
 //! people. Times are Unix milliseconds (`_ms`), sizes are bytes.
 
+mod letters;
+mod tables;
+
+pub(crate) use letters::{DeadLetterView, DeadLetters};
+pub(crate) use tables::{Enabled, SelfTested, StepView};
+
 use crate::exit::Failure;
 use engine::policy::Policy;
 use engine::report::{Item, Report};
@@ -27,6 +33,10 @@ pub(crate) enum Answer {
     Audit(Audit),
     /// `dlq list` and `dlq show`.
     DeadLetters(DeadLetters),
+    /// `archive enable`.
+    Enabled(Enabled),
+    /// `archive self-test`.
+    SelfTested(SelfTested),
     /// `credentials`.
     Credentials(Credentials),
 }
@@ -125,6 +135,9 @@ pub(crate) struct ArchiveStatus {
     pub(crate) behind_ms: Option<u64>,
     /// How many times records of its stream were lost before they could be read.
     pub(crate) gaps: u64,
+    /// How many of its records lie aside, since they could not be archived; counting stops at a page.
+    #[serde(default)]
+    pub(crate) aside: u64,
 }
 
 /// What a catalog in DynamoDB has used.
@@ -184,6 +197,9 @@ pub(crate) struct Listed {
     pub(crate) keys: u64,
     /// Stopped before the end.
     pub(crate) cancelled: bool,
+    /// What is to be said of a list that has nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
 }
 
 /// `history`.
@@ -374,38 +390,6 @@ pub(crate) struct Audit {
     pub(crate) newest: Vec<JournalLine>,
 }
 
-/// `dlq list` and `dlq show`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DeadLetters {
-    /// When the answer was given.
-    pub(crate) now_ms: i64,
-    /// The letters, oldest first.
-    pub(crate) letters: Vec<DeadLetterView>,
-    /// All that there are.
-    pub(crate) total: u64,
-}
-
-/// One dead letter.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DeadLetterView {
-    /// Its number.
-    pub(crate) id: u64,
-    /// The bucket.
-    pub(crate) bucket: String,
-    /// The key.
-    pub(crate) key: String,
-    /// What happened: `created`, `removed`, `version-removed`.
-    pub(crate) event: String,
-    /// When it happened.
-    pub(crate) happened_at_ms: i64,
-    /// How often it was tried.
-    pub(crate) attempts: u32,
-    /// The last failure.
-    pub(crate) why: String,
-    /// When it was given up.
-    pub(crate) died_at_ms: i64,
-}
-
 /// `credentials`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Credentials {
@@ -480,11 +464,10 @@ impl Answer {
             Answer::Listed(listed) => !listed.cancelled,
             Answer::Done(done) => done.reports.iter().all(ReportView::is_success),
             Answer::Audit(audit) => audit.faults.is_empty(),
-            Answer::History(_)
-            | Answer::Record(_)
-            | Answer::Due(_)
-            | Answer::DeadLetters(_)
-            | Answer::Credentials(_) => true,
+            Answer::DeadLetters(letters) => letters.unknown.is_empty(),
+            Answer::Enabled(enabled) => enabled.refused.is_empty(),
+            Answer::SelfTested(tested) => tested.is_success(),
+            Answer::History(_) | Answer::Record(_) | Answer::Due(_) | Answer::Credentials(_) => true,
         }
     }
 }

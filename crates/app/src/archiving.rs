@@ -7,13 +7,14 @@ use crate::exit::Failure;
 use crate::home::{Home, Kept};
 use crate::instance::{Instance, UNPOISONED};
 use crate::limits::{STREAMS_AGAIN, STREAMS_LOOK_EVERY};
-use aws::DynamoDbStream;
+use aws::{DynamoDbStream, SqsQueue};
 use engine::config::ArchiveConfig;
 use engine::flows::archive::Archive;
 use engine::flows::follow::{Follower, Seen};
 use engine::ports::metrics::{Counter, Metrics};
 use engine::ports::objects::{ObjectRead, ObjectWrite};
 use engine::ports::streams::RecordStream;
+use engine::steps::aside::AsidePurger;
 use engine::steps::shard_places::ShardPlaces;
 use engine::wrap::retry::Retries;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,8 @@ pub(crate) struct Archiving {
     pub(crate) destination: Home,
     /// Who reads which shard.
     pub(crate) leases: Kept,
+    /// The queue of what Lambda gave up.
+    failures: Option<Arc<SqsQueue>>,
     /// The streams that are followed, by their names: what is seen of each, and how it is stopped.
     followed: RwLock<BTreeMap<String, (Arc<Seen>, CancellationToken)>>,
     /// Why its streams cannot be opened.
@@ -39,8 +42,20 @@ pub(crate) struct Archiving {
 }
 
 impl Archiving {
-    pub(crate) fn new(config: ArchiveConfig, destination: Home, leases: Kept) -> Archiving {
-        Archiving { config, destination, leases, followed: RwLock::default(), trouble: RwLock::default() }
+    pub(crate) fn new(
+        config: ArchiveConfig,
+        destination: Home,
+        leases: Kept,
+        failures: Option<Arc<SqsQueue>>,
+    ) -> Archiving {
+        let (followed, trouble) = (RwLock::default(), RwLock::default());
+        Archiving { config, destination, leases, failures, followed, trouble }
+    }
+
+    /// The queue of what Lambda gave up, as the configuration names it.
+    pub(crate) fn failures(&self) -> Option<(String, Arc<SqsQueue>)> {
+        let name = self.config.failures.as_ref().map(|queue| format!("sqs://{queue}"));
+        name.zip(self.failures.clone())
     }
 
     /// What is seen of its streams, by their names.
@@ -65,6 +80,16 @@ impl Archiving {
             Home::Here(_) => retries(instance).write(writer),
             Home::There(_) => writer,
         })
+    }
+
+    /// The archive, for records that are archived after all.
+    pub(crate) fn archive(&self, instance: &Instance) -> Result<Archive, Failure> {
+        Ok(Archive::new(&self.config.table.name, self.writer(instance)?, instance.metrics.clone()))
+    }
+
+    /// The right to remove what lies aside.
+    pub(crate) fn aside(&self, instance: &Instance) -> Result<AsidePurger, Failure> {
+        Ok(AsidePurger::new(self.destination.purger(&instance.store, &retries(instance))?))
     }
 
     fn follower(

@@ -1,8 +1,12 @@
 //! The command line: what a person types, and nothing about how it is done.
 
 mod archive;
+mod tables;
+
+pub(crate) use self::tables::Enable;
 
 use self::archive::ArchiveVerb;
+use self::tables::RecordVerb;
 use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which};
 use crate::exit::Failure;
 use crate::remote::MissingTable;
@@ -133,10 +137,13 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 20, value_name = "N")]
         lines: usize,
     },
-    /// Look at archived records of tables, and put them back
+    /// Look at archived records of tables, and put them back; set a table up for it, and test that
     #[command(subcommand)]
     Archive(ArchiveVerb),
-    /// Look after events that could not be handled
+    /// Delete a record of a table later, or take that back
+    #[command(subcommand)]
+    Record(RecordVerb),
+    /// Look after events that could not be handled, and records that could not be archived
     #[command(subcommand)]
     Dlq(DlqVerb),
     /// Show or change the endpoint's keys
@@ -210,14 +217,14 @@ pub(crate) struct UndeleteArgs {
 /// `dlq …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqVerb {
-    /// Name the events that could not be handled
+    /// Name what could not be handled or archived
     List,
     /// Show one of them
     Show {
         /// Its number
         id: u64,
     },
-    /// Put them back into the queue
+    /// Put events back into the queue, and archive records after all
     Redrive(Letters),
     /// Forget them for good
     Drop(Letters),
@@ -266,6 +273,8 @@ pub(crate) enum Task {
         /// Only this policy.
         policy: Option<String>,
     },
+    /// `archive enable`.
+    Enable(Enable),
     /// Everything else.
     Command(Command),
 }
@@ -292,7 +301,8 @@ impl Verb {
             Verb::Clean { now, policy } => Command::Clean { policy, now },
             Verb::Release { policy } => Command::Release { policy },
             Verb::Audit { lines } => Command::Audit { lines },
-            Verb::Archive(verb) => Command::Archive(verb.act(now)?),
+            Verb::Archive(verb) => return verb.task(now),
+            Verb::Record(verb) => verb.command()?,
             Verb::Dlq(DlqVerb::List) => Command::DeadLetters(DeadLetterAct::List),
             Verb::Dlq(DlqVerb::Show { id }) => Command::DeadLetters(DeadLetterAct::Show { id }),
             Verb::Dlq(DlqVerb::Redrive(letters)) => {

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     },
     /// Archived records.
     Archive(ArchiveAct),
+    /// Records of a table.
+    Record(RecordAct),
     /// Events that nobody could handle.
     DeadLetters(DeadLetterAct),
     /// The endpoint's keys.
@@ -134,6 +136,41 @@ pub(crate) enum ArchiveAct {
     },
     /// Puts records back.
     Restore(RestoreRecordsOf),
+    /// Sends a record the whole way.
+    SelfTest(SelfTestOf),
+}
+
+/// `archive self-test`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SelfTestOf {
+    /// The table, as a person names it.
+    pub(crate) table: String,
+    /// The time to live deletes the record.
+    pub(crate) ttl: bool,
+    /// How long each wait may take.
+    pub(crate) within_ms: u64,
+}
+
+/// `record …`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case")]
+pub(crate) enum RecordAct {
+    /// Marks one, so that its table deletes it later.
+    SoftDelete {
+        /// The table, as a person names it.
+        table: String,
+        /// The record's key, as a person types it.
+        key: Vec<String>,
+        /// How long it stays until then.
+        after_ms: u64,
+    },
+    /// Takes that back.
+    Undelete {
+        /// The table, as a person names it.
+        table: String,
+        /// The record's key, as a person types it.
+        key: Vec<String>,
+    },
 }
 
 /// Days, by any of their moments (Unix ms).

@@ -4,8 +4,8 @@
 use crate::answer::Answer;
 use crate::command::Command;
 use crate::commands::{
-    archive, audit, backfill, clean, credentials, dead_letters, history, ls, reconcile, release, restore, status,
-    undelete,
+    archive, audit, backfill, clean, credentials, dead_letters, history, ls, reconcile, record, release, restore,
+    status, undelete,
 };
 use crate::exit::Failure;
 use crate::feed::Feed;
@@ -47,6 +47,7 @@ async fn dispatch(
         }
         Command::Audit { lines } => audit::audit(instance, lines).await,
         Command::Archive(act) => archive::act(instance, &act, who, feed, cancel).await,
+        Command::Record(act) => record::act(instance, &act, who).await,
         Command::DeadLetters(act) => dead_letters::act(instance, act, who, cancel).await,
         Command::Credentials { rotate } => credentials::credentials(instance, rotate),
     }

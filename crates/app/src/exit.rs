@@ -4,6 +4,9 @@ use engine::error::{ErrorKind, PortError};
 use std::fmt;
 use std::process::ExitCode;
 
+/// What to do about a bucket, a table or a folder that is not there.
+const MISSING_REMEDY: &str = "make it, or correct its name, region or account in the configuration";
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -35,6 +38,9 @@ impl Failure {
             if parts.last() != Some(&cause) {
                 parts.push(cause);
             }
+        }
+        if self.port() == Some(&ErrorKind::Missing) {
+            parts.push(MISSING_REMEDY.to_owned());
         }
         parts.join(": ")
     }

@@ -7,6 +7,7 @@ use aws::SqsQueue;
 use engine::driver::{Driver, Policies};
 use engine::ports::events::{Backlog, EventQueue};
 use engine::report::chain;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,10 @@ impl Instance {
         let intakes = self.all_intakes();
         let here = ("the spool".to_owned(), self.queue.clone());
         let there = intakes.into_iter().map(|intake| (intake.name, intake.queue as Arc<dyn EventQueue>));
-        for (name, queue) in std::iter::once(here).chain(there) {
+        let failures: BTreeMap<String, Arc<SqsQueue>> =
+            self.all_archivings().iter().filter_map(|archiving| archiving.failures()).collect();
+        let failures = failures.into_iter().map(|(name, queue)| (name, queue as Arc<dyn EventQueue>));
+        for (name, queue) in std::iter::once(here).chain(there).chain(failures) {
             match queue.backlog().await {
                 Ok(Backlog { waiting, oldest, dead }) => {
                     all.waiting += waiting;

@@ -25,6 +25,10 @@ pub(crate) const RECONCILE_AGAIN: SpanMs = SpanMs::minutes(10);
 pub(crate) const RECONCILE_AGE_MAX: SpanMs = SpanMs::days(3);
 /// Dead letters that `dlq list` names.
 pub(crate) const DEAD_LETTERS_LISTED: usize = 1_000;
+/// Records that lie aside which one command knows by name; of more, it is given again.
+pub(crate) const ASIDE_NAMED_MAX: usize = 100_000;
+/// Services of an archive that are named to who asks for one that it has not.
+pub(crate) const SERVICES_NAMED_MAX: usize = 100;
 /// Rounds of a `dlq … --all`, of [`DEAD_LETTERS_LISTED`] letters each.
 pub(crate) const DEAD_LETTER_ROUNDS: usize = 10_000;
 /// How often a waiting schedule looks at the clock, which a person may set.

@@ -77,6 +77,11 @@ fn run(cli: Cli) -> Result<bool, Failure> {
             log_to_stderr("warn");
             runtime()?.block_on(rebuild(place::choose(&cli.place)?, policy, style))
         }
+        Task::Enable(asked) => {
+            log_to_stderr("warn");
+            let chosen = place::choose(&cli.place)?;
+            runtime()?.block_on(commands::archive_enable::enable(&chosen.config, asked, &SystemClock, style))
+        }
         Task::Command(command) => {
             log_to_stderr("warn");
             runtime_for(&command)?.block_on(ask(&cli.place, command, style))

@@ -96,6 +96,9 @@ async fn reach_archive(instance: &Instance, archiving: &Archiving) -> Result<(),
     }
     archiving.reader(instance)?.list("", None, 1).await?;
     instance.services.streams(&archiving.config).await?;
+    if let Some((_, queue)) = archiving.failures() {
+        queue.has_dead_letters().await?;
+    }
     Ok(())
 }
 

@@ -3,9 +3,10 @@
 //! Retries of these are the SDK's, so that they are not wrapped in the engine's as what is on this machine is.
 
 use crate::exit::Failure;
-use aws::dynamodb::{DynamoDbCatalog, DynamoDbTable, create_table};
+use aws::dynamodb::{DynamoDbCatalog, DynamoDbTable, create_table, key_of_table};
 use aws::parse::Channel;
-use aws::{DynamoDbStream, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
+use aws::parse::records::RecordedTable;
+use aws::{DynamoDbStream, QueueHolds, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
 use engine::config::{ArchiveConfig, EventChannel, EventsPlace, PolicyConfig, Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::clock::{Clock, Nonces};
@@ -71,6 +72,30 @@ impl Remotes {
         let mut all = newest.older().await?;
         all.push(newest);
         Ok(all)
+    }
+
+    /// A stream by its ARN, as Lambda names it.
+    pub(crate) async fn stream_named(
+        &self,
+        archive: &ArchiveConfig,
+        arn: &str,
+        table: RecordedTable,
+    ) -> PortResult<DynamoDbStream> {
+        let (service, config) = self.services.service(archive.table.service.as_deref()).await?;
+        Ok(DynamoDbStream::named(service.streams(&config), arn, table))
+    }
+
+    /// The attributes of a table's key, in the order of its key schema.
+    pub(crate) async fn key_of_table(&self, table: &Remote) -> PortResult<Vec<String>> {
+        let (service, config) = self.services.service(table.service.as_deref()).await?;
+        key_of_table(&service.dynamodb(&config), &table.name).await
+    }
+
+    /// A queue of what Lambda gave up.
+    pub(crate) async fn failures(&self, queue: &Remote, clock: Arc<dyn Clock>) -> PortResult<SqsQueue> {
+        let (_, config) = self.services.service(queue.service.as_deref()).await?;
+        let settings = SqsSettings { holds: QueueHolds::Failures, ..SqsSettings::default() };
+        Ok(SqsQueue::new(&config, &queue.name, settings, clock))
     }
 
     /// Checks the table of a catalog, which is made if a person said so.

@@ -263,7 +263,11 @@ async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Ar
             Kept::Table(Arc::new(instance.services.leases(place, clock, nonces).await?))
         }
     };
-    Ok(Archiving::new(config, destination, leases))
+    let failures = match &config.failures {
+        Some(queue) => Some(Arc::new(instance.services.failures(queue, instance.clock.clone()).await?)),
+        None => None,
+    };
+    Ok(Archiving::new(config, destination, leases, failures))
 }
 
 async fn destination_of(instance: &Instance, destination: &Destination) -> Result<Home, Failure> {

@@ -17,5 +17,7 @@ pub use aws_config::SdkConfig;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
 pub use services::{Services, copies_per_key};
-pub use sqs::{DeadLetterQueue, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings, SqsQueue};
+pub use sqs::{
+    DeadLetterQueue, Holds as QueueHolds, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings, SqsQueue,
+};
 pub use streams::DynamoDbStream;

@@ -1,7 +1,10 @@
 //! Every shape that a message with object events can have, one fixture each, and what is made of messages that have none.
 //! Shapes: S3 user guide, "Event message structure" and "EventBridge event message structure"; MinIO and Ceph as they send.
 
+use aws::parse::failures::{FailedRecords, Place, place_of, read_failed, whole};
+use aws::parse::records::table_of_stream;
 use aws::parse::{BucketEvent, Channel, Message, ParseError, parse};
+use engine::flows::resolve::Stretch;
 use lifecycle::event::Happened;
 use lifecycle::order::Order;
 use proptest::option;
@@ -268,5 +271,40 @@ fn replace(value: &mut Value, place: &mut usize, other: &Option<Value>) -> bool 
             })
         }
         _ => false,
+    }
+}
+
+#[test]
+fn what_lambda_gave_up_is_a_place_and_what_the_function_makes_of_it_holds_the_records() {
+    let FailedRecords::Place(place) = read_failed(&fixture("records-given-up")).unwrap() else { panic!("a place") };
+    assert_eq!(place.stretch.shard.0, "shardId-00000001573689847184-864758bb");
+    assert_eq!(
+        (place.stretch.from.as_str(), place.stretch.to.as_str()),
+        ("800000000003126276362", "800000000003126276364")
+    );
+    assert_eq!((place.records, place.condition.as_str()), (Some(3), "RecordAgeExceeded"));
+    assert_eq!(place.at.unwrap().to_string(), "2026-11-21T07:12:32.000Z");
+    assert_eq!(table_of_stream(&place.stream), Some("Orders"));
+    let FailedRecords::Place(of_last) = read_failed(place_of(&place, &place.stretch.to).as_bytes()).unwrap() else {
+        panic!("a place")
+    };
+    let stretch = Stretch { from: place.stretch.to.clone(), ..place.stretch.clone() };
+    assert_eq!(*of_last, Place { stretch, records: Some(1), ..*place.clone() });
+    // The same through SNS.
+    let inner = String::from_utf8(fixture("records-given-up")).unwrap();
+    let wrapped = serde_json::json!({ "Type": "Notification", "Message": inner }).to_string();
+    assert_eq!(read_failed(wrapped.as_bytes()), Ok(FailedRecords::Place(place)));
+    let record = serde_json::json!({ "eventSource": "aws:dynamodb", "eventName": "REMOVE", "eventSourceARN": "arn" });
+    let letter = read_failed(whole(&record).as_bytes()).unwrap();
+    assert_eq!((letter.stream(), &letter), (Some("arn"), &FailedRecords::Whole(vec![record])));
+    for (foreign, part) in [
+        ("", "no JSON"),
+        ("{}", "neither `DDBStreamBatchInfo`"),
+        (r#"{"Records":[{"eventSource":"aws:s3"}]}"#, "`Records[0]` is wrong"),
+        (r#"{"DDBStreamBatchInfo":{"streamArn":"a","shardId":"s","startSequenceNumber":"x"}}"#, "no number"),
+        (r#"{"DDBStreamBatchInfo":{"streamArn":"a"}}"#, "`DDBStreamBatchInfo.shardId` is missing"),
+    ] {
+        let refused = read_failed(foreign.as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains(part), "{refused}");
     }
 }

@@ -104,3 +104,9 @@ pub const SHARD_CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 /// How often a stream's shards are compared with those of which something was read.
 pub const PLACES_LOOK_EVERY: SpanMs = SpanMs::hours(1);
+/// Pages in a row without a record, of a stretch of a shard that is known to have some.
+pub const STRETCH_EMPTY_PAGES_MAX: usize = 64;
+/// How often marking a record is tried when somebody else changes it meanwhile.
+pub const MARK_ROUNDS: usize = 8;
+/// How often a self-test looks whether its record has gone, or is archived.
+pub const SELF_TEST_LOOK_EVERY: SpanMs = SpanMs::seconds(1);

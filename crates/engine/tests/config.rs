@@ -269,8 +269,11 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
     ];
     let leases = TablePlace { table: table.clone(), prefix: Some("leases".to_owned()), index_shards: 1 };
     let leases = prop_oneof![Just(CatalogPlace::Local), Just(CatalogPlace::Table(leases))];
-    ("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", destination, leases).prop_map(move |(service, destination, leases)| {
-        ArchiveConfig { table: table.clone(), service: ServiceName::new(&service).expect("legal"), destination, leases }
+    let failures = prop::option::of(Just(Remote { service: Some("store".to_owned()), name: "failed".to_owned() }));
+    let service = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}";
+    (service, destination, leases, failures).prop_map(move |(service, destination, leases, failures)| {
+        let service = ServiceName::new(&service).expect("legal");
+        ArchiveConfig { table: table.clone(), service, destination, leases, failures }
     })
 }
 

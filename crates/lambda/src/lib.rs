@@ -11,6 +11,7 @@ mod checkpoints;
 mod cleaner;
 mod environment;
 mod failure;
+mod failures;
 mod journal;
 mod limits;
 mod messages;

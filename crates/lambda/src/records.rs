@@ -2,9 +2,11 @@
 //!
 //! A batch is answered by the lowest position that failed: Lambda gives it again from there, whatever was archived behind it,
 //! and what is told twice is found. What can never be archived is laid aside, whole, and holds up nothing behind it. Near its
-//! end the function begins nothing new: what was not archived has failed, and comes again.
+//! end the function begins nothing new: what was not archived has failed, and comes again. What Lambda gives up all the same
+//! comes as places, by a queue (`failures.rs`).
 
 use crate::failure::Failure;
+use crate::failures::resolve_failures;
 use crate::limits::RECORDS_AT_ONCE;
 use crate::time_limit::TimeLimit;
 use crate::warm::Warm;
@@ -20,6 +22,9 @@ pub(crate) async fn archive_records(warm: &Warm, payload: &Value, limit: TimeLim
     let unreadable = |why: &str| Failure::new("unreadable", why);
     let records = payload["Records"].as_array().ok_or_else(|| unreadable("`Records` is missing, or is no list"))?;
     let Some(first) = records.first() else { return Ok(json!({ "batchItemFailures": [] })) };
+    if first["eventSource"] == "aws:sqs" {
+        return resolve_failures(warm, payload, limit).await;
+    }
     let arn = first["eventSourceARN"].as_str().unwrap_or_default();
     let name = table_of_stream(arn).ok_or_else(|| unreadable(&format!("`{arn}` is no stream of a table")))?;
     let Some(table) = warm.archives.get(name) else {

@@ -13,7 +13,7 @@ use crate::settings::{Ordered, Placed, Settings};
 use async_trait::async_trait;
 use aws::dynamodb::{DynamoDbCatalog, key_of_table};
 use aws::parse::records::RecordedTable;
-use aws::{DeadLetterQueue, Services, copies_per_key};
+use aws::{DeadLetterQueue, DynamoDbStream, SdkConfig, Service, Services, copies_per_key};
 use engine::clock::{SystemClock, SystemNonces};
 use engine::config::{ArchiveConfig, Remote};
 use engine::driver::Policies;
@@ -52,7 +52,7 @@ pub(crate) struct Warm {
     pub(crate) counters: Arc<Counters>,
     pub(crate) embedded: Embedded,
     services: Services,
-    /// Of the queues that policies name, the service.
+    /// Of the queues that policies and archives name, the service.
     queues: BTreeMap<String, Option<String>>,
     /// By queue; `None`: it has no dead letters.
     letters: Mutex<BTreeMap<String, Option<Arc<DeadLetterQueue>>>>,
@@ -81,7 +81,9 @@ impl Warm {
         let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().map_err(random)?);
         let services = Services::new(settings.services);
         let queues = settings.policies.iter().filter_map(|placed| placed.config.events.as_ref());
-        let queues = queues.map(|events| (events.queue.name.clone(), events.queue.service.clone())).collect();
+        let queues = queues.map(|events| &events.queue);
+        let queues = queues.chain(settings.archives.iter().filter_map(|(archive, _)| archive.failures.as_ref()));
+        let queues = queues.map(|queue| (queue.name.clone(), queue.service.clone())).collect();
         // All at once: however many do not answer, they take no longer than one.
         let counters = Arc::new(Counters::default());
         let (policies_of_it, archives_of_it) = match function {
@@ -151,7 +153,8 @@ pub(crate) struct ArchivedTable {
     pub(crate) archive: Archive,
     service: ServiceName,
     table: String,
-    client: aws_sdk_dynamodb::Client,
+    /// In which service the table is.
+    at: (Service, SdkConfig),
     /// Known once it was asked for.
     recorded: Lazy<RecordedTable>,
 }
@@ -160,10 +163,17 @@ impl ArchivedTable {
     /// What its records are read by.
     pub(crate) async fn recorded(&self) -> PortResult<RecordedTable> {
         let ask = || async {
-            let key_names = key_of_table(&self.client, &self.table).await?;
+            let (service, config) = &self.at;
+            let key_names = key_of_table(&service.dynamodb(config), &self.table).await?;
             Ok(RecordedTable { service: self.service.clone(), table: self.table.clone(), key_names })
         };
         self.recorded.get(ask).await
+    }
+
+    /// A stream of the table's, by its ARN.
+    pub(crate) fn stream_named(&self, arn: &str, recorded: RecordedTable) -> DynamoDbStream {
+        let (service, config) = &self.at;
+        DynamoDbStream::named(service.streams(config), arn, recorded)
     }
 }
 
@@ -173,14 +183,14 @@ async fn archived_table(
     bucket: &Remote,
     counters: &Arc<Counters>,
 ) -> PortResult<ArchivedTable> {
-    let (service, sdk) = services.service(config.table.service.as_deref()).await?;
+    let at = services.service(config.table.service.as_deref()).await?;
     let destination = services.bucket(bucket).await?.writer();
     let table = config.table.name.clone();
     Ok(ArchivedTable {
         archive: Archive::new(&table, destination, counters.clone()),
         service: config.service.clone(),
         table,
-        client: service.dynamodb(&sdk),
+        at,
         recorded: Lazy::new(),
     })
 }

@@ -1,6 +1,8 @@
 //! `archive …`, as a person types it.
 
-use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, TtlOf};
+use super::Task;
+use super::tables::{EnableArgs, SelfTestArgs};
+use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, TtlOf};
 use crate::exit::Failure;
 use crate::when::moment;
 use clap::{Args, Subcommand};
@@ -36,6 +38,10 @@ pub(crate) enum ArchiveVerb {
     },
     /// Put records back into their table; what is there already is left alone
     Restore(RestoreRecordsArgs),
+    /// Switch on what a table needs for its archive, its stream and its time to live; says first what it will do
+    Enable(EnableArgs),
+    /// Send a record of its own the whole way: put, deleted, archived, put back, compared
+    SelfTest(SelfTestArgs),
 }
 
 /// Days of deletions.
@@ -105,13 +111,15 @@ impl DaysArgs {
 
 impl ArchiveVerb {
     /// Reads times; relative ones count from `now`.
-    pub(super) fn act(self, now: UnixMs) -> Result<ArchiveAct, Failure> {
+    pub(super) fn task(self, now: UnixMs) -> Result<Task, Failure> {
         let at = |text: Option<String>| text.map(|text| moment(&text, now).map_err(Failure::usage)).transpose();
-        Ok(match self {
+        let act = match self {
             ArchiveVerb::Ls { service, days, cause } => ArchiveAct::Ls { service, days: days.days(now)?, cause },
             ArchiveVerb::Get { service, key, from_table: table, at: then } => {
                 ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0) }
             }
+            ArchiveVerb::Enable(args) => return Ok(Task::Enable(args.enable()?)),
+            ArchiveVerb::SelfTest(args) => args.act()?,
             ArchiveVerb::Restore(args) => {
                 let ttl = match args.ttl.as_str() {
                     "strip" => TtlOf::Strip,
@@ -138,6 +146,7 @@ impl ArchiveVerb {
                     dry_run: args.dry_run,
                 })
             }
-        })
+        };
+        Ok(Task::Command(Command::Archive(act)))
     }
 }

@@ -1,11 +1,13 @@
 //! `archive …`: what was archived of deleted records, and putting it back.
 
+use super::archive_self_test::self_test;
 use crate::answer::{Answer, Done, Listed, ListedRecord, RecordView};
 use crate::archiving::Archiving;
 use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, TtlOf};
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
+use crate::limits::SERVICES_NAMED_MAX;
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
 use engine::flows::find_record::{Found, Which, find_record};
@@ -13,10 +15,12 @@ use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted
 use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
-use engine::steps::archived_names::{Days, Named, days, of_day};
+use engine::steps::archived_names::{Days, Named, days, of_day, services};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::time::{SpanMs, UnixMs};
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -30,29 +34,74 @@ pub(crate) async fn act(
 ) -> Result<Answer, Failure> {
     match act {
         ArchiveAct::Ls { service, days, cause } => {
-            let service = known_service(instance, service)?;
+            let service = known_service(instance, service).await?;
             ls(instance, &service, range(*days), cause_named(cause.as_deref())?, feed, cancel).await
         }
         ArchiveAct::Get { service, table, key, at } => {
-            let service = known_service(instance, service)?;
+            let service = known_service(instance, service).await?;
             get(instance, &service, table.clone(), key, at.map(UnixMs)).await
         }
         ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
+        ArchiveAct::SelfTest(asked) => self_test(instance, asked, who, feed, cancel).await,
     }
 }
 
 /// A service that some table's records lie under.
-fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
+async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
     let service = ServiceName::new(name).map_err(Failure::usage)?;
-    let known: Vec<String> =
-        instance.all_archivings().iter().map(|archiving| archiving.config.service.to_string()).collect();
-    if known.iter().any(|known| known == name) {
+    let known: BTreeSet<ServiceName> =
+        instance.all_archivings().iter().map(|archiving| archiving.config.service.clone()).collect();
+    if known.contains(&service) {
         return Ok(service);
     }
-    Err(match known.is_empty() {
-        true => Failure::usage("no table's deleted records are archived: add an [[archive]] to the configuration"),
-        false => Failure::usage(format!("no records are archived under `{name}`; there are: {}", known.join(", "))),
-    })
+    if known.is_empty() {
+        let fix = "no table's deleted records are archived: add an [[archive]] to the configuration";
+        return Err(Failure::usage(fix));
+    }
+    let there: Vec<String> = known.iter().map(ServiceName::to_string).collect();
+    let mut why = format!("no records are archived under `{name}`; there are: {}", there.join(", "));
+    // An outage does not hide what the configuration says.
+    let others = archived_services(instance).await.unwrap_or_default();
+    let others: Vec<&ServiceName> = others.iter().filter(|other| !known.contains(*other)).collect();
+    if others.contains(&&service) {
+        why.push_str(
+            "; the archive has some from an earlier configuration: give a table's [[archive]] that service to see them",
+        );
+    } else if !others.is_empty() {
+        let others: Vec<String> = others.into_iter().map(ServiceName::to_string).collect();
+        write!(why, "; and in the archive, of no table now: {}", others.join(", ")).map_err(Failure::failed)?;
+    }
+    Err(Failure::usage(why))
+}
+
+/// The services that have records in some archive.
+async fn archived_services(instance: &Instance) -> Result<BTreeSet<ServiceName>, Failure> {
+    let mut seen: Vec<Destination> = Vec::new();
+    let mut found = BTreeSet::new();
+    for archiving in instance.all_archivings() {
+        if !seen.contains(&archiving.config.destination) {
+            seen.push(archiving.config.destination.clone());
+            found.extend(services(archiving.reader(instance)?.as_ref(), SERVICES_NAMED_MAX).await?);
+        }
+    }
+    Ok(found)
+}
+
+/// What is said where a service has no record at all: which ones have.
+async fn without_records(instance: &Instance, service: &ServiceName) -> Result<Option<String>, Failure> {
+    let there = archived_services(instance).await?;
+    if there.contains(service) {
+        return Ok(None);
+    }
+    let there: Vec<String> = there.iter().map(ServiceName::to_string).collect();
+    let others = match there.is_empty() {
+        true => "no other service has one, either".to_owned(),
+        false => format!("there are some of: {}", there.join(", ")),
+    };
+    Ok(Some(format!(
+        "no record of {service} is archived yet ({others}): `afterimage status` says whether its stream is read, `afterimage \
+         archive self-test` tries it out"
+    )))
 }
 
 /// The archives that have records of a service, each once.
@@ -89,7 +138,7 @@ async fn ls(
     feed: &Feed,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let mut listed = Listed { keys: 0, cancelled: false };
+    let mut listed = Listed { keys: 0, cancelled: false, note: None };
     for archive in archives(instance, service)? {
         for day in days(archive.as_ref(), service, range).await? {
             let mut after = None;
@@ -112,6 +161,9 @@ async fn ls(
                 }
             }
         }
+    }
+    if listed.keys == 0 {
+        listed.note = without_records(instance, service).await?;
     }
     Ok(Answer::Listed(listed))
 }
@@ -174,7 +226,7 @@ async fn restore(
     feed: &Feed,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let service = known_service(instance, &asked.service)?;
+    let service = known_service(instance, &asked.service).await?;
     let wanted = match &asked.key {
         Some(key) => Wanted::Key { key: key.clone(), at: asked.at.map(UnixMs) },
         None => Wanted::Range { days: range(asked.days), cause: cause_named(asked.cause.as_deref())? },

@@ -1,7 +1,8 @@
-//! `dlq`: events that could not be handled: named, shown, put back into the queue, or dropped (which the journal notes,
-//! since nobody will handle them then: I12).
+//! `dlq`: events that could not be handled, and deleted records that could not be archived: named, shown, put back into the
+//! queue or archived after all, or dropped (which the journal notes, since nobody will handle them then: I12).
 
 use super::queue_letters::{self, Looked};
+use super::record_letters;
 use crate::answer::{Answer, DeadLetterView, DeadLetters, Done, ReportView};
 use crate::command::DeadLetterAct;
 use crate::exit::Failure;
@@ -14,6 +15,14 @@ use lifecycle::event::{Happened, ObjectEvent};
 use lifecycle::ids::PolicyName;
 use tokio_util::sync::CancellationToken;
 
+/// What lies elsewhere than in the spool.
+struct Elsewhere {
+    /// In queues of events.
+    queues: Vec<Looked>,
+    /// Records, in archives and in queues of what Lambda gave up.
+    records: record_letters::Letters,
+}
+
 /// Does it. What lies in queues of services is let go afterwards, whatever came of it.
 pub(crate) async fn act(
     instance: &Instance,
@@ -21,70 +30,113 @@ pub(crate) async fn act(
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let mut looked = queue_letters::look(instance).await?;
-    let answer = act_on(instance, &mut looked, act, who, cancel).await;
-    let let_go = queue_letters::let_go(&looked).await;
+    let queues = queue_letters::look(instance).await?;
+    let mut elsewhere = Elsewhere { queues, records: record_letters::look(instance).await };
+    let answer = act_on(instance, &mut elsewhere, act, who, cancel).await;
+    let let_go = queue_letters::let_go(&elsewhere.queues).await;
+    let records_let_go = elsewhere.records.let_go().await;
     let answer = answer?;
-    let_go.map(|()| answer)
+    let_go.and(records_let_go).map(|()| answer)
 }
 
 async fn act_on(
     instance: &Instance,
-    looked: &mut [Looked],
+    elsewhere: &mut Elsewhere,
     act: DeadLetterAct,
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let elsewhere = queue_letters::numbers(looked);
     match act {
         DeadLetterAct::List => {
             let here = instance.letters.list(None, DEAD_LETTERS_LISTED).await?;
-            shown(instance, here, queue_letters::views(looked, None)).await
+            shown(instance, here, elsewhere, None).await
         }
         DeadLetterAct::Show { id } => match letter(instance, id).await? {
-            Some(letter) => shown(instance, vec![letter], Vec::new()).await,
-            None if elsewhere.contains(&id) => {
-                shown(instance, Vec::new(), queue_letters::views(looked, Some(id))).await
-            }
+            Some(letter) => shown(instance, vec![letter], elsewhere, Some(id)).await,
+            None if elsewhere.numbers().contains(&id) => shown(instance, Vec::new(), elsewhere, Some(id)).await,
             None => Err(Failure::failed(no_letter(id))),
         },
-        DeadLetterAct::Redrive { ids: Some(ids) } => {
-            let (there, here) = ids.into_iter().partition::<Vec<u64>, _>(|id| elsewhere.contains(id));
-            let mut report = redrive(instance, &named(instance, &here).await?).await?;
-            report.count("redriven", queue_letters::redrive(looked, &there).await?);
-            done(report)
-        }
-        DeadLetterAct::Drop { ids: Some(ids) } => {
-            let (there, here) = ids.into_iter().partition::<Vec<u64>, _>(|id| elsewhere.contains(id));
-            let mut report = forget(instance, &named(instance, &here).await?, who).await?;
-            report.count("dropped", queue_letters::forget(instance, looked, &there, who).await?);
-            done(report)
-        }
-        DeadLetterAct::Redrive { ids: None } => {
-            let mut report = Report::of("redrive");
-            report.count("redriven", queue_letters::redrive(looked, &elsewhere).await?);
-            for _ in 0..DEAD_LETTER_ROUNDS {
-                let letters = next(instance, cancel, &mut report).await?;
-                if letters.is_empty() {
-                    break;
-                }
-                report.absorb(redrive(instance, &letters).await?);
-            }
-            done(report)
-        }
-        DeadLetterAct::Drop { ids: None } => {
-            let mut report = Report::of("drop");
-            report.count("dropped", queue_letters::forget(instance, looked, &elsewhere, who).await?);
-            for _ in 0..DEAD_LETTER_ROUNDS {
-                let letters = next(instance, cancel, &mut report).await?;
-                if letters.is_empty() {
-                    break;
-                }
-                report.absorb(forget(instance, &letters, who).await?);
-            }
-            done(report)
+        DeadLetterAct::Redrive { ids } => redrive_all(instance, elsewhere, ids, cancel).await,
+        DeadLetterAct::Drop { ids } => forget_all(instance, elsewhere, ids, who, cancel).await,
+    }
+}
+
+impl Elsewhere {
+    fn numbers(&self) -> Vec<u64> {
+        let mut numbers = queue_letters::numbers(&self.queues);
+        numbers.extend(self.records.numbers());
+        numbers
+    }
+
+    /// A command for all of them has not done all where it does not know what there is.
+    fn tell_unknown(&self, report: &mut Report) {
+        for (what, why) in &self.records.unknown {
+            report.fail(what, why);
         }
     }
+}
+
+async fn redrive_all(
+    instance: &Instance,
+    elsewhere: &mut Elsewhere,
+    ids: Option<Vec<u64>>,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let numbers = elsewhere.numbers();
+    let mut report = match &ids {
+        None => Report::of("redrive"),
+        Some(ids) => {
+            let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
+            redrive(instance, &named(instance, &here).await?).await?
+        }
+    };
+    let there = ids.as_ref().unwrap_or(&numbers);
+    report.count("redriven", queue_letters::redrive(&mut elsewhere.queues, there).await?);
+    elsewhere.records.redrive(instance, there, &mut report, cancel).await?;
+    if ids.is_some() {
+        return done(report);
+    }
+    elsewhere.tell_unknown(&mut report);
+    for _ in 0..DEAD_LETTER_ROUNDS {
+        let letters = next(instance, cancel, &mut report).await?;
+        if letters.is_empty() {
+            break;
+        }
+        report.absorb(redrive(instance, &letters).await?);
+    }
+    done(report)
+}
+
+async fn forget_all(
+    instance: &Instance,
+    elsewhere: &mut Elsewhere,
+    ids: Option<Vec<u64>>,
+    who: &str,
+    cancel: &CancellationToken,
+) -> Result<Answer, Failure> {
+    let numbers = elsewhere.numbers();
+    let mut report = match &ids {
+        None => Report::of("drop"),
+        Some(ids) => {
+            let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
+            forget(instance, &named(instance, &here).await?, who).await?
+        }
+    };
+    let there = ids.as_ref().unwrap_or(&numbers);
+    report.count("dropped", queue_letters::forget(instance, &mut elsewhere.queues, there, who).await?);
+    report.count("dropped", elsewhere.records.forget(instance, there, who).await?);
+    if ids.is_some() {
+        return done(report);
+    }
+    elsewhere.tell_unknown(&mut report);
+    for _ in 0..DEAD_LETTER_ROUNDS {
+        let letters = next(instance, cancel, &mut report).await?;
+        if letters.is_empty() {
+            break;
+        }
+        report.absorb(forget(instance, &letters, who).await?);
+    }
+    done(report)
 }
 
 fn done(report: Report) -> Result<Answer, Failure> {
@@ -171,9 +223,10 @@ pub(super) fn word(event: &ObjectEvent) -> &'static str {
 async fn shown(
     instance: &Instance,
     letters: Vec<DeadLetter>,
-    elsewhere: Vec<DeadLetterView>,
+    elsewhere: &Elsewhere,
+    only: Option<u64>,
 ) -> Result<Answer, Failure> {
-    let total = instance.backlog().await.0.dead;
+    let (backlog, unknown) = instance.backlog().await;
     let letters = letters.into_iter().map(|letter| DeadLetterView {
         id: letter.id,
         event: word(&letter.event).to_owned(),
@@ -183,10 +236,18 @@ async fn shown(
         attempts: letter.attempts,
         why: letter.why,
         died_at_ms: letter.died_at.0,
+        table: None,
+        cause: None,
+        record: None,
     });
+    let mut all: Vec<DeadLetterView> = letters.collect();
+    all.extend(queue_letters::views(&elsewhere.queues, only));
+    all.extend(elsewhere.records.views(instance, only).await);
+    let not_asked = elsewhere.records.unknown.iter().map(|(what, why)| format!("{what}: {why}"));
     Ok(Answer::DeadLetters(DeadLetters {
         now_ms: instance.now().0,
-        letters: letters.chain(elsewhere).collect(),
-        total,
+        letters: all,
+        total: backlog.dead + elsewhere.records.aside(),
+        unknown: unknown.into_iter().chain(not_asked).collect(),
     }))
 }

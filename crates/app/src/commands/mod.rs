@@ -1,6 +1,8 @@
 //! The commands, one file per verb.
 
 pub(crate) mod archive;
+pub(crate) mod archive_enable;
+pub(crate) mod archive_self_test;
 pub(crate) mod audit;
 pub(crate) mod backfill;
 pub(crate) mod clean;
@@ -12,7 +14,10 @@ pub(crate) mod init;
 pub(crate) mod ls;
 mod queue_letters;
 pub(crate) mod reconcile;
+pub(crate) mod record;
+mod record_letters;
 pub(crate) mod release;
 pub(crate) mod restore;
 pub(crate) mod status;
+mod table_named;
 pub(crate) mod undelete;

@@ -115,5 +115,8 @@ fn view(queue: &str, letter: &QueueLetter) -> DeadLetterView {
         attempts: letter.attempts,
         why: format!("{}{more}", letter.why),
         died_at_ms: letter.died_at.0,
+        table: None,
+        cause: None,
+        record: None,
     }
 }

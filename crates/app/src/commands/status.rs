@@ -7,13 +7,13 @@ use crate::exit::Failure;
 use crate::instance::{Instance, Setting};
 use crate::limits::{ARCHIVE_LAG_MAX, RECONCILE_AGE_MAX};
 use engine::error::PortResult;
-use engine::flows::archive::{ASIDE_PREFIX, Archive};
 use engine::flows::follow::ShardSeen;
 use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
 use engine::policy::{Mode, Policy};
 use engine::ports::catalog::{PolicyState, Totals};
 use engine::ports::events::Backlog;
 use engine::report::chain;
+use engine::steps::aside::laid_aside;
 use engine::steps::shard_places::{GAPS_PREFIX, Gap, ShardPlaces};
 use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
@@ -137,7 +137,7 @@ fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: U
 async fn lost(instance: &Instance, archiving: &Archiving) -> Result<(Vec<Gap>, usize), Failure> {
     let (reader, table) = (archiving.reader(instance)?, archiving.config.table.name.as_str());
     let gaps = ShardPlaces::gaps(reader.as_ref(), table).await?;
-    Ok((gaps, Archive::laid_aside(reader.as_ref(), table).await?))
+    Ok((gaps, laid_aside(reader.as_ref(), table, None).await?.items.len()))
 }
 
 async fn archive_status(
@@ -164,7 +164,7 @@ async fn archive_status(
     });
     if aside > 0 {
         let aside = counted(aside as u64, "deleted record lies", "deleted records lie");
-        problems.push(format!("{table}: {aside} aside, under {ASIDE_PREFIX}, and each says why it was not archived"));
+        problems.push(format!("{table}: {aside} aside, not archived: `afterimage dlq list` says why"));
     }
     for gap in &gaps {
         let edge = |at: Option<i64>, none: &str| at.map_or(none.to_owned(), |at| UnixMs(at).to_string());
@@ -183,6 +183,7 @@ async fn archive_status(
         shards: shards.len() as u64,
         behind_ms: behind.map(|behind| behind.0),
         gaps: gaps.len() as u64,
+        aside: aside as u64,
     }
 }
 

@@ -3,10 +3,12 @@
 //! Results go to standard output, everything about the way there to standard error.
 
 mod progress;
+mod tables;
 mod text;
 
 pub(crate) use text::exports;
 
+use crate::answer::Answer;
 use crate::feed::Frame;
 use progress::Bar;
 use std::io::{self, Write};
@@ -80,6 +82,19 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
     bar.end();
     eprintln!("afterimage: the command ended without an answer");
     Ok(1)
+}
+
+/// Prints an answer that this process has itself.
+pub(crate) fn show(answer: &Answer, style: Style) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match style {
+        Style::Json => {
+            serde_json::to_writer_pretty(&mut out, answer)?;
+            writeln!(out)?;
+        }
+        Style::Text => write!(out, "{}", text::answer(answer))?,
+    }
+    out.flush()
 }
 
 /// One document on one line.

@@ -1,5 +1,6 @@
 //! Answers for people: tables and sentences.
 
+use super::tables::{enabled, self_tested};
 use crate::answer::{
     Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey,
     ListedRecord, PolicyHistory, PolicyStatus, RecordView, ReportView, Status,
@@ -42,7 +43,12 @@ pub(crate) fn answer(answer: &Answer) -> String {
     let mut text = String::new();
     match answer {
         Answer::Status(of) => status(&mut text, of),
-        Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => text.push_str("there is nothing to list\n"),
+        Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => {
+            text.push_str("there is nothing to list\n");
+            if let Some(note) = &listed.note {
+                line(&mut text, format_args!("{note}"));
+            }
+        }
         Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
         Answer::Listed(_) => {}
         Answer::Record(of) => archived_record(&mut text, of),
@@ -51,6 +57,8 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::Due(of) => due(&mut text, of),
         Answer::Audit(of) => audit(&mut text, of),
         Answer::DeadLetters(of) => dead_letters(&mut text, of),
+        Answer::Enabled(of) => enabled(&mut text, of),
+        Answer::SelfTested(of) => self_tested(&mut text, of),
         Answer::Credentials(of) => {
             if of.rotated {
                 text.push_str("# new keys; the old ones do not work any more\n");
@@ -74,12 +82,12 @@ pub(crate) fn exports(of: &Credentials) -> String {
     text
 }
 
-fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
     writeln!(text, "{args}").expect("writing to a string");
 }
 
 /// A key as one line: control characters would move the cursor of whoever reads it.
-fn printable(key: &str) -> String {
+pub(super) fn printable(key: &str) -> String {
     key.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
@@ -359,6 +367,9 @@ fn audit(text: &mut String, of: &Audit) {
 }
 
 fn dead_letters(text: &mut String, of: &DeadLetters) {
+    for unknown in &of.unknown {
+        line(text, format_args!("! {unknown}"));
+    }
     if of.letters.is_empty() {
         text.push_str("no dead letters\n");
         return;
@@ -370,12 +381,21 @@ fn dead_letters(text: &mut String, of: &DeadLetters) {
             letter.id.to_string(),
             relative(UnixMs(letter.died_at_ms), now),
             letter.attempts.to_string(),
-            letter.event.clone(),
-            format!("{}/{}", letter.bucket, printable(&letter.key)),
-            letter.why.clone(),
+            match &letter.cause {
+                Some(cause) => format!("{} by {cause}", letter.event),
+                None => letter.event.clone(),
+            },
+            match &letter.table {
+                Some(table) => format!("{table} {}", printable(&letter.key)),
+                None => format!("{}/{}", letter.bucket, printable(&letter.key)),
+            },
+            printable(&letter.why),
         ]);
     }
     push_table(text, &rows);
+    for record in of.letters.iter().filter_map(|letter| letter.record.as_ref()) {
+        line(text, format_args!("{record:#}"));
+    }
     if of.total > of.letters.len() as u64 && of.letters.len() > 1 {
         line(text, format_args!("and {} more", of.total - of.letters.len() as u64));
     }

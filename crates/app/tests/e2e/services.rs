@@ -28,8 +28,8 @@ const ODD_KEYS: [&str; 5] = ["plain.txt", "with space.txt", "a+b=c&d.txt", "√ºn√
 
 /// An emulator with buckets `docs` and `copies`, and a queue `events` whose dead letters go to `dead`.
 pub(crate) struct Cloud {
-    emulator: Emulator,
-    runtime: tokio::runtime::Runtime,
+    pub(crate) emulator: Emulator,
+    pub(crate) runtime: tokio::runtime::Runtime,
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
 }
@@ -108,8 +108,13 @@ impl Cloud {
 
     /// Sends a message to the queue, as S3 does.
     pub(crate) fn send(&self, body: &str) {
+        self.send_to("events", body);
+    }
+
+    /// Sends a message to that queue.
+    pub(crate) fn send_to(&self, queue: &str, body: &str) {
         self.runtime.block_on(async {
-            let url = self.sqs.get_queue_url().queue_name("events").send().await.unwrap().queue_url.unwrap();
+            let url = self.sqs.get_queue_url().queue_name(queue).send().await.unwrap().queue_url.unwrap();
             self.sqs.send_message().queue_url(url).message_body(body).send().await.unwrap();
         });
     }

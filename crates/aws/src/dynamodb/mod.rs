@@ -16,11 +16,13 @@ mod inserts;
 mod item;
 mod layout;
 mod read;
+mod record_edit;
 mod records;
 mod rows;
 mod schema;
 mod state;
 mod statements;
+mod table_switch;
 mod tombstones;
 mod totals;
 

@@ -1,4 +1,5 @@
-//! The table that archived records are put back into: one conditional put each, every type exact.
+//! The table that archived records are put back into: one conditional put each, every type exact. What else is done to a
+//! person's table stands in `record_edit.rs` and `table_switch.rs`.
 
 use crate::error_map::Call;
 use async_trait::async_trait;
@@ -13,8 +14,8 @@ use serde_json::{Map, Value};
 
 /// A table of somebody's records.
 pub struct DynamoDbTable {
-    client: Client,
-    table: String,
+    pub(super) client: Client,
+    pub(super) table: String,
 }
 
 impl DynamoDbTable {
@@ -62,7 +63,7 @@ impl RecordTable for DynamoDbTable {
 }
 
 /// A value of DynamoDB's JSON.
-fn attribute(value: &Value) -> Option<AttributeValue> {
+pub(super) fn attribute(value: &Value) -> Option<AttributeValue> {
     let (kind, value) = value.as_object().filter(|value| value.len() == 1)?.iter().next()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let blob = |value: &Value| Some(Blob::new(STANDARD.decode(value.as_str()?).ok()?));

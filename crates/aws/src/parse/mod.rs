@@ -9,6 +9,7 @@
 //! refused will never be understood later, so its queue gives it up at once, with that reason. Laws: I6, V7.
 
 mod eventbridge;
+pub mod failures;
 mod notification;
 pub mod records;
 

@@ -48,7 +48,7 @@ pub fn read_record(record: &Value, table: &RecordedTable) -> Result<StreamRecord
             Ok(deletion) => Change::Deleted(Box::new(DeletedRecord {
                 deletion,
                 key_names: table.key_names.clone(),
-                cause: cause(&root),
+                cause: cause_of_record(record),
                 record: record.clone(),
             })),
             Err(error) => unreadable(error.to_string()),
@@ -99,7 +99,8 @@ fn key_value(value: &Field<'_>) -> Result<KeyValue, ParseError> {
 }
 
 /// Deletions by the time to live carry the service's own identity; replicas of a global table see them without.
-fn cause(root: &Field<'_>) -> Cause {
+pub fn cause_of_record(record: &Value) -> Cause {
+    let root = Field::root(record);
     let by_service = root.get("userIdentity").is_ok_and(|identity| {
         let says =
             |name: &str, value: &str| identity.some_text(name).is_some_and(|text| text.eq_ignore_ascii_case(value));

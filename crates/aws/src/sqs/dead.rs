@@ -29,6 +29,8 @@ pub enum Reason {
     Unreadable,
     /// Its events could not be handled.
     GivenUp,
+    /// It holds deleted records that could not be archived.
+    NotArchived,
 }
 
 impl Reason {
@@ -36,6 +38,7 @@ impl Reason {
         match self {
             Reason::Unreadable => "unreadable",
             Reason::GivenUp => "given-up",
+            Reason::NotArchived => "not-archived",
         }
     }
 }

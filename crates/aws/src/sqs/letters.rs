@@ -5,7 +5,7 @@
 //! the message twice rather than nowhere (I8, I6).
 
 use super::dead::{ATTRIBUTE_ATTEMPTS, ATTRIBUTE_REASON, ATTRIBUTE_WHY};
-use super::{Inner, SqsQueue, batches, number, unbuilt};
+use super::{Holds, Inner, SqsQueue, batches, number, unbuilt};
 use crate::limits::{ANSWERS_IN_FLIGHT, LETTERS_HIDDEN_SECONDS, MESSAGES_PER_CALL};
 use crate::parse::{Message, parse};
 use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, Message as SqsMessage, MessageSystemAttributeName};
@@ -34,16 +34,27 @@ pub struct QueueLetter {
     handle: String,
 }
 
+impl QueueLetter {
+    /// As it was sent.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+}
+
 impl SqsQueue {
     /// Looks at up to so many dead letters, oldest first, and hides them from others; [`SqsQueue::let_go`] ends that.
     pub async fn look_at_letters(&self, limit: usize) -> PortResult<Vec<QueueLetter>> {
         let queue = self.opened().await?;
-        let Some(url) = &queue.dead_url else { return Ok(Vec::new()) };
+        let Some(url) = queue.letters_url() else { return Ok(Vec::new()) };
+        let holds = queue.settings.holds;
         let (mut letters, mut seen) = (Vec::new(), HashSet::new());
         while letters.len() < limit {
             let messages = queue.receive_letters(url).await?;
-            let new: Vec<QueueLetter> =
-                messages.into_iter().filter_map(letter).filter(|letter| seen.insert(letter.id)).collect();
+            let new: Vec<QueueLetter> = messages
+                .into_iter()
+                .filter_map(|message| letter(message, holds))
+                .filter(|letter| seen.insert(letter.id))
+                .collect();
             if new.is_empty() {
                 break;
             }
@@ -56,7 +67,7 @@ impl SqsQueue {
     /// Lets letters be received again, by anyone.
     pub async fn let_go(&self, letters: &[QueueLetter]) -> PortResult<()> {
         let queue = self.opened().await?;
-        let Some(url) = &queue.dead_url else { return Ok(()) };
+        let Some(url) = queue.letters_url() else { return Ok(()) };
         let handles: Vec<String> = letters.iter().map(|letter| letter.handle.clone()).collect();
         let freed = stream::iter(batches(handles)).map(|batch| queue.free_letters(url, batch));
         freed.buffer_unordered(ANSWERS_IN_FLIGHT).collect::<Vec<PortResult<()>>>().await.into_iter().collect()
@@ -75,7 +86,7 @@ impl SqsQueue {
     pub async fn forget_letter(&self, letter: &QueueLetter) -> PortResult<()> {
         let queue = self.opened().await?;
         let call = queue.call("delete dead letter", "sqs:DeleteMessage");
-        let url = queue.dead_url.as_ref().ok_or_else(|| call.failed(ErrorKind::Missing))?;
+        let url = queue.letters_url().ok_or_else(|| call.failed(ErrorKind::Missing))?;
         let request = queue.client.delete_message().queue_url(url).receipt_handle(&letter.handle);
         request.send().await.map(drop).map_err(|error| call.sdk(error))
     }
@@ -107,7 +118,7 @@ impl Inner {
     }
 }
 
-fn letter(received: SqsMessage) -> Option<QueueLetter> {
+fn letter(received: SqsMessage, holds: Holds) -> Option<QueueLetter> {
     let died_at = number(&received, &MessageSystemAttributeName::SentTimestamp).unwrap_or(0);
     let told = |name: &str| {
         let attribute = received.message_attributes.as_ref()?.get(name)?;
@@ -115,7 +126,11 @@ fn letter(received: SqsMessage) -> Option<QueueLetter> {
     };
     let why = match (told(ATTRIBUTE_REASON), told(ATTRIBUTE_WHY)) {
         (Some(reason), Some(why)) => format!("{reason}: {why}"),
-        _ => "SQS moved it here by itself: the queue's maxReceiveCount is too low".to_owned(),
+        _ => match holds {
+            Holds::Events => "SQS moved it here by itself: the queue's maxReceiveCount is too low",
+            Holds::Failures => "Lambda gave it up",
+        }
+        .to_owned(),
     };
     let attempts = told(ATTRIBUTE_ATTEMPTS).and_then(|count| count.parse().ok()).unwrap_or(0);
     let (message, handle) = (received.message_id?, received.receipt_handle?);
@@ -144,7 +159,7 @@ mod tests {
     #[test]
     fn a_letter_that_sqs_moved_by_itself_says_so_and_one_that_cannot_be_read_has_no_events() {
         let received = SqsMessage::builder().message_id("0000000a-0001-4000-8000-000000000000").receipt_handle("h");
-        let found = letter(received.body("{ no json").build()).unwrap();
+        let found = letter(received.body("{ no json").build(), Holds::Events).unwrap();
         assert_eq!((found.id, found.events.len()), (0xa_0001, 0));
         assert!(found.why.contains("maxReceiveCount"), "{}", found.why);
     }

@@ -38,9 +38,19 @@ use futures_util::{StreamExt, stream};
 use held::{Answer, Fate, Held, Message, Settled};
 use lifecycle::order::{Basis, Order};
 use lifecycle::time::{SpanMs, UnixMs};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
+
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holds {
+    /// Events; what nobody can handle goes to its dead letters.
+    #[default]
+    Events,
+    /// What Lambda gave up of a table's stream. Without dead letters of its own, it is what holds them.
+    Failures,
+}
 
 /// What the messages of a queue mean, and how long they are hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +61,19 @@ pub struct Settings {
     pub channel: Channel,
     /// How long a message stays with who received it unless that is extended, in seconds; `None`: as the queue says.
     pub hidden_seconds: Option<i32>,
+    /// What it is for.
+    pub holds: Holds,
 }
 
 impl Default for Settings {
     /// Notifications of S3, in the order of their sequencers.
     fn default() -> Settings {
-        Settings { basis: Basis::Sequencer, channel: Channel::Notification, hidden_seconds: None }
+        Settings {
+            basis: Basis::Sequencer,
+            channel: Channel::Notification,
+            hidden_seconds: None,
+            holds: Holds::default(),
+        }
     }
 }
 
@@ -125,7 +142,8 @@ impl SqsQueue {
         let SqsQueue { client, name, settings, clock, opened: _ } = self;
         let call = Call::new("open queue", "sqs:GetQueueUrl", format!("sqs://{name}"));
         if name.ends_with(".fifo") {
-            return Err(call.failed(ErrorKind::Invalid("S3 sends to standard queues only: name one".to_owned())));
+            let why = "S3 and Lambda send to standard queues only: name one";
+            return Err(call.failed(ErrorKind::Invalid(why.to_owned())));
         }
         let answer = client.get_queue_url().queue_name(name).send().await.map_err(|error| call.sdk(error))?;
         let url = answer.queue_url.ok_or_else(|| call.failed(ErrorKind::Missing))?;
@@ -164,6 +182,12 @@ async fn keep_hidden(queue: Weak<Inner>, clock: Arc<dyn Clock>) {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where dead letters lie.
+    fn letters_url(&self) -> Option<&String> {
+        let itself = (self.settings.holds == Holds::Failures).then_some(&self.url);
+        self.dead_url.as_ref().or(itself)
     }
 
     fn call(&self, attempted: &'static str, action: &'static str) -> Call {
@@ -406,15 +430,16 @@ impl EventQueue for SqsQueue {
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
         let queue = self.opened().await?;
-        let waiting = dead::attributes(&queue.client, &queue.name, &queue.url, &counts).await?;
+        let all = |counts: HashMap<QueueAttributeName, String>| -> u64 {
+            counts.values().filter_map(|count| count.parse::<u64>().ok()).sum()
+        };
+        let mut waiting = all(dead::attributes(&queue.client, &queue.name, &queue.url, &counts).await?);
         let dead = match &queue.dead_url {
+            None if queue.settings.holds == Holds::Failures => std::mem::take(&mut waiting),
             None => 0,
-            Some(url) => {
-                let lying = dead::attributes(&queue.client, &queue.name, url, &counts).await?;
-                lying.values().filter_map(|count| count.parse::<u64>().ok()).sum()
-            }
+            Some(url) => all(dead::attributes(&queue.client, &queue.name, url, &counts).await?),
         };
         let oldest = queue.state().ready.iter().map(|delivery| delivery.event.time).min();
-        Ok(Backlog { waiting: waiting.values().filter_map(|count| count.parse::<u64>().ok()).sum(), oldest, dead })
+        Ok(Backlog { waiting, oldest, dead })
     }
 }

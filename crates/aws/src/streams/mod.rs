@@ -42,7 +42,8 @@ impl DynamoDbStream {
         let found = answer.table.ok_or_else(|| call.failed(ErrorKind::Unavailable))?;
         let view = found.stream_specification().filter(|stream| stream.stream_enabled());
         let view = view.and_then(|stream| stream.stream_view_type());
-        let remedy = "switch a stream on that carries old images (OLD_IMAGE or NEW_AND_OLD_IMAGES)";
+        let remedy =
+            "switch a stream on that carries old images (OLD_IMAGE or NEW_AND_OLD_IMAGES): `afterimage archive enable`";
         match view {
             Some(TableView::OldImage | TableView::NewAndOldImages) => {}
             Some(other) => {
@@ -57,6 +58,12 @@ impl DynamoDbStream {
         };
         let table = Arc::new(RecordedTable { service, table: table.to_owned(), key_names });
         Ok(DynamoDbStream { client, arn: arn.to_owned(), label: label.to_owned(), table })
+    }
+
+    /// A stream by its ARN, as Lambda names it: nothing is asked. `table` says how its records are read.
+    pub fn named(client: Client, arn: &str, table: RecordedTable) -> DynamoDbStream {
+        let label = arn.rsplit('/').next().unwrap_or(arn).to_owned();
+        DynamoDbStream { client, arn: arn.to_owned(), label, table: Arc::new(table) }
     }
 
     /// Streams that the table had before this one: what they still have is a day old at most.
@@ -182,6 +189,9 @@ impl Reader {
         let request = self.client.get_shard_iterator().stream_arn(&self.arn).shard_id(&self.shard.0);
         let request = match &self.from {
             Position::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Position::At(sequence) => {
+                request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).sequence_number(sequence.as_str())
+            }
             Position::After(sequence) => {
                 request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence.as_str())
             }

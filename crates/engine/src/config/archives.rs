@@ -2,7 +2,7 @@
 
 use super::location;
 use super::raw::RawArchive;
-use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, same_thing};
+use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, parse_queue, same_thing};
 use super::validate::{Check, Placed, overlap, parts};
 use super::{Destination, PolicyConfig};
 use lifecycle::archive::ServiceName;
@@ -20,6 +20,9 @@ pub struct ArchiveConfig {
     pub destination: Destination,
     /// Where those who read the stream agree who reads which shard: a file here, for one process; a table, for several.
     pub leases: CatalogPlace,
+    /// The queue that hears of batches which Lambda gave up: the destination for failures of the function's event source
+    /// mapping. Several tables may share it.
+    pub failures: Option<Remote>,
 }
 
 impl ArchiveConfig {
@@ -33,7 +36,11 @@ impl ArchiveConfig {
             CatalogPlace::Table(place) => Some(&place.table),
             CatalogPlace::Local => None,
         };
-        [Some(&self.table), destination, leases].into_iter().flatten().map(|remote| remote.service.as_ref()).collect()
+        [Some(&self.table), destination, leases, self.failures.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|remote| remote.service.as_ref())
+            .collect()
     }
 }
 
@@ -45,6 +52,7 @@ pub(super) struct PlacedArchive {
     table_at: Range<usize>,
     pub(super) destination_at: Range<usize>,
     leases_at: Range<usize>,
+    failures_at: Range<usize>,
 }
 
 impl Check<'_> {
@@ -58,7 +66,7 @@ impl Check<'_> {
         let archives: Vec<Option<PlacedArchive>> = raw.into_iter().map(|raw| self.archive(raw)).collect();
         let known: Vec<&PlacedArchive> = archives.iter().flatten().collect();
         for (place, placed) in known.iter().enumerate() {
-            let ArchiveConfig { table, destination, leases, .. } = &placed.archive;
+            let ArchiveConfig { table, destination, leases, failures, .. } = &placed.archive;
             self.known_service(placed.table_at.clone(), Some(table), services);
             if let Destination::S3(bucket) = destination {
                 self.known_service(placed.destination_at.clone(), Some(bucket), services);
@@ -66,6 +74,7 @@ impl Check<'_> {
             if let CatalogPlace::Table(place) = leases {
                 self.known_service(placed.leases_at.clone(), Some(&place.table), services);
             }
+            self.known_service(placed.failures_at.clone(), failures.as_ref(), services);
             let meets = |policy: &PolicyConfig| {
                 let source = policy
                     .source
@@ -94,7 +103,7 @@ impl Check<'_> {
     }
 
     fn archive(&mut self, raw: Spanned<RawArchive>) -> Option<PlacedArchive> {
-        let (section, RawArchive { table, service, destination, leases }) = parts(raw);
+        let (section, RawArchive { table, service, destination, leases, failures }) = parts(raw);
         let table = self.needed("an archive", &section, "table", TABLE, table);
         let bucket = "destination = \"s3://orders-archive\"";
         let destination = self.needed("an archive", &section, "destination", bucket, destination);
@@ -105,6 +114,11 @@ impl Check<'_> {
         let leases = match leases.map(parts) {
             None => Some(CatalogPlace::Local),
             Some((at, text)) => self.location(at, parse_catalog(&text, 1)),
+        };
+        let failures_at = failures.as_ref().map_or(section.clone(), Spanned::span);
+        let failures = match failures.map(parts) {
+            None => Some(None),
+            Some((at, text)) => self.location(at, parse_queue(&text)).map(Some),
         };
         let (table_at, table) = table?;
         let (at, service) = service.map_or((section, table.name.clone()), parts);
@@ -117,8 +131,8 @@ impl Check<'_> {
             }
         };
         let (destination_at, destination) = destination?;
-        let archive = ArchiveConfig { table, service: service?, destination, leases: leases? };
-        Some(PlacedArchive { archive, table_at, destination_at, leases_at })
+        let archive = ArchiveConfig { table, service: service?, destination, leases: leases?, failures: failures? };
+        Some(PlacedArchive { archive, table_at, destination_at, leases_at, failures_at })
     }
 }
 

@@ -46,17 +46,19 @@ fn of_service(service: &ServiceConfig) -> Vec<String> {
 }
 
 fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
-    let ArchiveConfig { table, service, destination, leases } = archive;
+    let ArchiveConfig { table, service, destination, leases, failures } = archive;
     let leases = match leases {
         CatalogPlace::Local => "local".to_owned(),
         CatalogPlace::Table(table) => table.to_string(),
     };
-    vec![
+    let mut lines = vec![
         format!("table = {}", text(&format!("dynamodb://{table}"))),
         format!("service = {}", text(service.as_str())),
         format!("destination = {}", text(&destination.to_string())),
         format!("leases = {}", text(&leases)),
-    ]
+    ];
+    lines.extend(failures.as_ref().map(|queue| format!("failures = {}", text(&format!("sqs://{queue}")))));
+    lines
 }
 
 fn of_policy(policy: &PolicyConfig) -> Vec<String> {

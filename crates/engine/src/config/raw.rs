@@ -29,6 +29,7 @@ pub(super) struct RawArchive {
     pub(super) service: Option<Spanned<String>>,
     pub(super) destination: Option<Spanned<String>>,
     pub(super) leases: Option<Spanned<String>>,
+    pub(super) failures: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -170,7 +170,7 @@ pub(super) fn parse_queue(text: &str) -> Result<Remote, Wrong> {
     let (service, name) = remote(rest);
     if name.ends_with(".fifo") {
         return Err((
-            format!("`{name}` is a queue in FIFO order, and S3 sends to standard queues only"),
+            format!("`{name}` is a queue in FIFO order, and S3 and Lambda send to standard queues only"),
             fix.to_owned(),
         ));
     }

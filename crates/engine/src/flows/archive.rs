@@ -10,24 +10,24 @@
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{META_DELETION, body, metadata};
-use crate::limits::{ARCHIVE_PUTS_IN_FLIGHT, LIST_PAGE};
+use crate::format::laid_aside::Note;
+use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
 use crate::ports::metrics::{Counter, Metrics};
-use crate::ports::objects::{Attributes, ObjectRead, ObjectWrite, Onto, Written};
+use crate::ports::objects::{Attributes, ObjectWrite, Onto, Written};
 use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
 use crate::report::chain;
+use crate::steps::aside::aside_name;
+use crate::steps::json_object;
 use crate::wrap::lazy::Lazy;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use lifecycle::archive::{Sequence, hash_of};
+use lifecycle::archive::Sequence;
 use lifecycle::ids::ObjectKey;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An object that is put on the condition that it is not there.
 const CONDITIONS: &str = ".afterimage/conditions.json";
-/// Where what could not be archived is laid.
-pub const ASIDE_PREFIX: &str = ".afterimage/aside/";
 
 /// Where deleted records go.
 pub struct Archive {
@@ -66,7 +66,7 @@ impl Archive {
             let name = match &record.change {
                 Change::Written => continue,
                 Change::Deleted(deleted) => deleted.deletion.plain_name(),
-                Change::Unreadable { record: whole, .. } => self.aside_name(&record.sequence, whole),
+                Change::Unreadable { record: whole, .. } => aside_name(&self.table, &record.sequence, whole),
             };
             by_name.entry(name).or_default().push(place);
         }
@@ -104,18 +104,36 @@ impl Archive {
     }
 
     async fn one(&self, record: &StreamRecord) -> PortResult<()> {
-        let (why, whole) = match &record.change {
+        let (why, key, whole) = match &record.change {
             Change::Written => return Ok(()),
-            Change::Unreadable { why, record } => (why.clone(), record),
+            Change::Unreadable { why, record } => (why.clone(), None, record),
             Change::Deleted(deleted) => match self.put(deleted).await? {
                 Put::Counted(counter) => {
                     self.metrics.add(counter, 1);
                     return Ok(());
                 }
-                Put::Never(why) => (why, &deleted.record),
+                Put::Never(why) => (why, Some(deleted.key_names.clone()), &deleted.record),
             },
         };
-        self.lay_aside(&record.sequence, &why, whole).await
+        let note = Note::new(&self.table, &why, key, whole.clone());
+        self.lay_aside(&record.sequence, &note).await
+    }
+
+    /// Archives a record that lies aside, once more; `Some`: why it can still not be. What is there already is found, so that
+    /// a command that was stopped half-way can simply be given again.
+    pub async fn archive_again(&self, record: &StreamRecord) -> PortResult<Option<String>> {
+        self.heeds_conditions.get(|| self.ask_for_conditions()).await?;
+        match &record.change {
+            Change::Written => Ok(None),
+            Change::Unreadable { why, .. } => Ok(Some(why.clone())),
+            Change::Deleted(deleted) => Ok(match self.put(deleted).await? {
+                Put::Counted(counter) => {
+                    self.metrics.add(counter, 1);
+                    None
+                }
+                Put::Never(why) => Some(why),
+            }),
+        }
     }
 
     async fn put(&self, record: &DeletedRecord) -> PortResult<Put> {
@@ -148,29 +166,14 @@ impl Archive {
         Ok(Put::Never(format!("{own_name} says nothing of this deletion, and has the name that only it can have")))
     }
 
-    /// How many records of a table lie aside; counting stops at a page of them.
-    pub async fn laid_aside(archive: &dyn ObjectRead, table: &str) -> PortResult<usize> {
-        let page = archive.list(&format!("{ASIDE_PREFIX}{table}/"), None, LIST_PAGE).await?;
-        Ok(page.items.len())
-    }
-
     /// Lays a record aside that cannot be archived. One that lies there already is the same, come again.
-    async fn lay_aside(&self, sequence: &Sequence, why: &str, record: &Value) -> PortResult<()> {
-        let name = self.aside_name(sequence, record);
-        let content = json!({ "format": 1, "table": self.table, "why": why, "record": record }).to_string();
-        let attributes = Attributes { content_type: Some("application/json".to_owned()), ..Attributes::default() };
-        if self.put_new(&name, content.into(), &attributes).await? {
+    async fn lay_aside(&self, sequence: &Sequence, note: &Note) -> PortResult<()> {
+        let name = aside_name(&self.table, sequence, &note.record);
+        if json_object::write(self.destination.as_ref(), &name, note, Onto::Nothing).await? {
             self.metrics.add(Counter::LaidAside, 1);
-            tracing::error!(table = self.table, object = %name, "a deleted record was laid aside: {why}");
+            tracing::error!(table = self.table, object = %name, "a deleted record was laid aside: {}", note.why);
         }
         Ok(())
-    }
-
-    /// Two shards may give one number to two records.
-    fn aside_name(&self, sequence: &Sequence, record: &Value) -> ObjectKey {
-        let hash = hash_of(record.to_string().as_bytes());
-        let name = format!("{ASIDE_PREFIX}{}/{sequence}-{hash}.json", self.table);
-        ObjectKey::new(name).expect("names of tables have at most 255 bytes")
     }
 
     async fn put_new(&self, name: &ObjectKey, content: Bytes, attributes: &Attributes) -> PortResult<bool> {

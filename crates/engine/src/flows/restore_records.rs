@@ -11,6 +11,7 @@
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::find_record::{Found, Which, find_record, read_record};
+use crate::flows::soft_delete::unmark;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::ports::clock::Clock;
 use crate::ports::journal::{Action, Entry, Journal};
@@ -113,7 +114,7 @@ impl RestoreRecords {
         cancel: &CancellationToken,
     ) -> PortResult<()> {
         let shape = self.table.shape().await?;
-        let pace = Pace { rate: request.rate, next: Mutex::new(self.clock.now()) };
+        let pace = Pace { rate: request.rate, next_us: Mutex::new(0) };
         let one = One { all: self, request, shape: &shape, pace: &pace };
         let (range, cause) = match &request.wanted {
             Wanted::Key { key, at } => {
@@ -282,7 +283,8 @@ impl Day<'_> {
 /// Writes at a rate.
 struct Pace {
     rate: Option<u32>,
-    next: Mutex<UnixMs>,
+    /// When the next turn is, in microseconds since 1970: a thousand a second and more are kept, too.
+    next_us: Mutex<i64>,
 }
 
 impl Pace {
@@ -291,10 +293,10 @@ impl Pace {
         let Some(rate) = self.rate else { return };
         let now = clock.now();
         let due = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = now.max(*next);
-            *next = due.plus(SpanMs(1_000 / u64::from(rate.max(1))));
-            due
+            let mut next = self.next_us.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = (now.0 * 1_000).max(*next);
+            *next = due + 1_000_000 / i64::from(rate.max(1));
+            UnixMs(due / 1_000)
         };
         if due > now {
             clock.sleep(due.since(now)).await;
@@ -355,7 +357,9 @@ impl One<'_> {
             return Err(PortError::new("restore record", &name, ErrorKind::Invalid(why)));
         }
         let mut image = record.image;
-        let told = self.ttl(&mut image);
+        let unmarked = self.request.ttl != Ttl::Keep && unmark(&mut image, self.shape.ttl.as_deref());
+        let unmarked = if unmarked { "; it was soft-deleted, and its mark is left out" } else { "" };
+        let told = format!("{unmarked}{}", self.ttl(&mut image));
         if self.request.dry_run {
             report.done("would-restore", &name, format!("deleted at {}{told}", record.deleted_at));
             return Ok(());

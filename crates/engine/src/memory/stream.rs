@@ -151,6 +151,7 @@ impl ShardReader for MemoryShard {
         }
         let start = match &self.from {
             Position::Oldest => kept.forgotten,
+            Position::At(sequence) => kept.records.partition_point(|record| record.sequence < *sequence),
             Position::After(sequence) => kept.records.partition_point(|record| record.sequence <= *sequence),
         };
         if start < kept.forgotten {

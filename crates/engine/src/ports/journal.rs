@@ -25,6 +25,8 @@ pub enum Action {
     Release,
     /// A restore refused a copy (damaged, or something newer in its way).
     Refuse,
+    /// A person marked a record of a table, so that its time to live deletes it later.
+    SoftDelete,
     /// A person dropped dead letters: events that nobody will handle.
     DropEvent,
 }
@@ -41,6 +43,7 @@ impl Action {
             Action::Trip => "trip",
             Action::Release => "release",
             Action::Refuse => "refuse",
+            Action::SoftDelete => "soft-delete",
             Action::DropEvent => "drop-event",
         }
     }

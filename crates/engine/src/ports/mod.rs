@@ -1,6 +1,7 @@
 //! The ports: what the flows need of the world, as object-safe traits split by privilege.
 //!
-//! The type of a handle says what it may do: a source is only ever [`objects::ObjectRead`]; only `steps/purge.rs` holds an
+//! The type of a handle says what it may do: a source is only ever [`objects::ObjectRead`]; only `steps/purge.rs` and
+//! `steps/aside.rs` hold an
 //! [`objects::ObjectPurge`]; a dashboard holds [`catalog::CatalogRead`]. Each port has a conformance suite in
 //! `crate::conformance`, which every adapter passes.
 

@@ -233,7 +233,7 @@ pub enum Purged {
     Changed,
 }
 
-/// Deletes from a destination. Held by `steps/purge.rs` only (I3).
+/// Deletes from a destination. Held by `steps/purge.rs`, and for notes of an archive by `steps/aside.rs`, only (I3).
 #[async_trait]
 pub trait ObjectPurge: Send + Sync {
     /// Deletes up to 1,000 objects; one result each, in the order asked.

@@ -34,6 +34,8 @@ pub struct Shard {
 pub enum Position {
     /// The oldest record that there still is.
     Oldest,
+    /// That very record.
+    At(Sequence),
     /// The first after that one.
     After(Sequence),
 }

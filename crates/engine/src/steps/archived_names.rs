@@ -29,6 +29,34 @@ pub struct Named {
     pub parsed: Parsed,
 }
 
+/// The services that have records in an archive, by their names; at most so many. Each takes a request or two.
+pub async fn services(archive: &dyn ObjectRead, most: usize) -> PortResult<Vec<ServiceName>> {
+    let (mut found, mut after) = (Vec::new(), None);
+    while found.len() < most {
+        let Page { items, next } = archive.list("", after.as_ref(), 1).await?;
+        let Some(listed) = items.into_iter().next() else {
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(found),
+            }
+            continue;
+        };
+        after = Some(match parse(&listed.key) {
+            Some(parsed) => {
+                let after = behind(&format!("{}/", parsed.service));
+                found.push(parsed.service);
+                after
+            }
+            // What is somebody else's is passed over with all that lies beside it.
+            None => match listed.key.as_str().split_once('/') {
+                Some((folder, _)) if !folder.is_empty() => behind(&format!("{folder}/")),
+                _ => listed.key,
+            },
+        });
+    }
+    Ok(found)
+}
+
 /// The days of a service that have records, oldest first, as prefixes of names: `service/yyyy/mm/dd/`.
 pub async fn days(archive: &dyn ObjectRead, service: &ServiceName, days: Days) -> PortResult<Vec<String>> {
     let prefix = format!("{service}/");

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod archived_names;
+pub mod aside;
 pub mod by_original;
 pub mod copy_rows;
 pub mod journal_lines;
@@ -10,5 +11,6 @@ pub mod keys;
 pub mod look;
 pub mod purge;
 pub mod put_back;
+pub mod record_keys;
 pub mod shard_places;
 pub mod verify;

@@ -1,4 +1,5 @@
-//! The only file that deletes from a destination (I3): copies that were claimed, and mirrored objects whose source is gone.
+//! The only file that deletes from a policy's destination (I3): copies that were claimed, and mirrored objects whose source
+//! is gone.
 //!
 //! Order of writes: the claim (a disowned row) is durable before this file is called; then the journal's line; then the
 //! bytes; then the row. A crash after the bytes leaves a disowned row without bytes, which the next clean, or the next

@@ -3,13 +3,14 @@
 use crate::world::{Source, World, key, rules};
 use async_trait::async_trait;
 use engine::error::{ErrorKind, PortResult};
-use engine::flows::archive::{ASIDE_PREFIX, Archive};
+use engine::flows::archive::Archive;
 use engine::format::archived::{Archived, BadRecord, read};
 use engine::memory::stream::MemoryStream;
 use engine::ports::objects::{
     Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
 };
 use engine::ports::streams::{Change, Position, Read, RecordStream, ShardId, StreamRecord};
+use engine::steps::aside::ASIDE_PREFIX;
 use engine::wrap::tap::{Fate, Probe};
 use lifecycle::archive::{Cause, hash_of};
 use lifecycle::ids::{ObjectKey, VersionId};

@@ -5,6 +5,7 @@ use crate::world::{Source, World, rules};
 use engine::error::ErrorKind;
 use engine::flows::find_record::{Which, find_record};
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use engine::memory::clock::MemoryClock;
 use engine::memory::stream::MemoryStream;
 use engine::memory::table::MemoryTable;
 use engine::ports::clock::Clock;
@@ -13,7 +14,7 @@ use engine::ports::progress::Silent;
 use engine::ports::streams::{Position, Read, RecordStream, ShardId};
 use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::report::Report;
-use engine::steps::archived_names::{Days, days};
+use engine::steps::archived_names::{Days, days, services};
 use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
@@ -275,4 +276,51 @@ async fn a_record_of_another_table_is_not_taken_for_it_and_one_may_be_named_by_i
     assert!(report.failed[0].why.contains("look so: name the object that you mean"), "{report:?}");
     let report = restored(&world, &table, &wanted(alike.as_str())).await;
     assert_eq!(report.counted("restored"), 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_by_the_clock_also_above_a_thousand_a_second() {
+    // So many a second take so long for eleven: the first at once, and ten more.
+    for (rate, ms) in [(5, 2_000), (700, 14), (2_500, 4)] {
+        assert_eq!(restored_at(rate).await, SpanMs(ms), "{rate} a second");
+    }
+}
+
+/// How long eleven records take at that rate.
+async fn restored_at(rate: u32) -> SpanMs {
+    let names: Vec<String> = (0..11).map(|n| format!("k{n:02}")).collect();
+    let deletions: Vec<(&str, UnixMs, Cause)> = names.iter().map(|name| (name.as_str(), day(0), Cause::User)).collect();
+    let world = archived(&deletions).await;
+    let table = Arc::new(MemoryTable::new(shape()));
+    let clock = Arc::new(MemoryClock::skipping(DAY));
+    let restore = RestoreRecords {
+        archive: Arc::clone(&world.memory.destination) as _,
+        from_table: Some("Table".to_owned()),
+        table: Arc::clone(&table) as _,
+        journal: world.memory.journal.clone(),
+        clock: Arc::clone(&clock) as _,
+        who: "alice".to_owned(),
+    };
+    let wanted = RecordsRequest { rate: Some(rate), ..range(Days::default(), None) };
+    let report = restore.run(&wanted, &Silent, &CancellationToken::new()).await;
+    assert_eq!((report.counted("restored"), report.failures), (11, 0));
+    clock.now().since(DAY)
+}
+
+#[tokio::test]
+async fn services_are_found_by_their_names_alone_whatever_else_lies_there() {
+    let world = archived(&[("a", day(0), Cause::User), ("b", day(9), Cause::User)]).await;
+    let bucket = world.memory.destination.as_ref();
+    for name in
+        ["another/2026/11/21/x.json", "zoo/2026/11/21/x.json", "zoo/2026/11/22/y.json", "loose", "0/foreign/x", "~/x"]
+    {
+        let name = ObjectKey::new(name).unwrap();
+        world.memory.destination.store(&name, "x".into(), Attributes::default(), &Onto::Anything);
+    }
+    let found = |most| async move {
+        let found = services(bucket, most).await.unwrap();
+        found.iter().map(ServiceName::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(found(9).await, ["another", "service", "zoo"]);
+    assert_eq!(found(2).await, ["another", "service"]);
 }

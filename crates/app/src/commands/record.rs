@@ -1,0 +1,37 @@
+//! `record …`: a record is marked so that its table deletes it later, and the mark is taken back.
+
+use super::table_named::table_named;
+use crate::answer::{Answer, Done};
+use crate::command::RecordAct;
+use crate::exit::Failure;
+use crate::instance::Instance;
+use engine::flows::soft_delete::SoftDelete;
+use lifecycle::time::SpanMs;
+use std::sync::Arc;
+
+/// Does it.
+pub(crate) async fn act(instance: &Instance, act: &RecordAct, who: &str) -> Result<Answer, Failure> {
+    let (RecordAct::SoftDelete { table, .. } | RecordAct::Undelete { table, .. }) = act;
+    let (table, archive) = table_named(&instance.config.archives, table)?;
+    let flow = SoftDelete {
+        table: Arc::new(instance.services.table(&table).await?),
+        name: table.to_string(),
+        journal: instance.journal.clone(),
+        clock: instance.clock.clone(),
+        who: who.to_owned(),
+    };
+    let mut report = match act {
+        RecordAct::SoftDelete { key, after_ms, .. } => flow.soft_delete(key, SpanMs(*after_ms)).await?,
+        RecordAct::Undelete { key, .. } => {
+            let service = archive.as_ref().map(|archive| archive.service.as_str());
+            flow.undelete(key, service).await?
+        }
+    };
+    if archive.is_none() && report.counted("soft-deleted") > 0 {
+        let note = "this configuration does not archive the table: once the record is deleted, nothing brings it back";
+        report.notes.push(note.to_owned());
+    }
+    let mut done = Done::default();
+    done.of_table(&table.to_string(), report);
+    Ok(Answer::Done(done))
+}
