@@ -6,6 +6,8 @@ use crate::command::RecordAct;
 use crate::exit::Failure;
 use crate::instance::Instance;
 use engine::flows::soft_delete::SoftDelete;
+use engine::ports::tables::TableLook;
+use engine::steps::record_keys::read_key;
 use lifecycle::time::SpanMs;
 use std::sync::Arc;
 
@@ -13,16 +15,20 @@ use std::sync::Arc;
 pub(crate) async fn act(instance: &Instance, act: &RecordAct, who: &str) -> Result<Answer, Failure> {
     let (RecordAct::SoftDelete { table, .. } | RecordAct::Undelete { table, .. }) = act;
     let (table, archive) = table_named(&instance.config.archives, table)?;
+    let (RecordAct::SoftDelete { key, .. } | RecordAct::Undelete { key, .. }) = act;
+    let of_table = Arc::new(instance.services.table(&table).await?);
+    // Wrong usage, which only the table can tell.
+    read_key(key, &of_table.setup().await?.key).map_err(Failure::usage)?;
     let flow = SoftDelete {
-        table: Arc::new(instance.services.table(&table).await?),
+        table: of_table,
         name: table.to_string(),
         journal: instance.journal.clone(),
         clock: instance.clock.clone(),
         who: who.to_owned(),
     };
     let mut report = match act {
-        RecordAct::SoftDelete { key, after_ms, .. } => flow.soft_delete(key, SpanMs(*after_ms)).await?,
-        RecordAct::Undelete { key, .. } => {
+        RecordAct::SoftDelete { after_ms, .. } => flow.soft_delete(key, SpanMs(*after_ms)).await?,
+        RecordAct::Undelete { .. } => {
             let service = archive.as_ref().map(|archive| archive.service.as_str());
             flow.undelete(key, service).await?
         }
