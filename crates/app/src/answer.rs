@@ -23,6 +23,10 @@ pub(crate) enum Answer {
     Listed(Listed),
     /// `archive get`.
     Record(Box<RecordView>),
+    /// `archive query`: the rows themselves came before.
+    Queried(Queried),
+    /// `archive report`.
+    Deletions(Deletions),
     /// `history`.
     History(History),
     /// Anything that did work: a report per policy.
@@ -200,6 +204,51 @@ pub(crate) struct Listed {
     /// What is to be said of a list that has nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+}
+
+/// The end of `archive query`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Queried {
+    /// How many rows there were.
+    pub(crate) rows: u64,
+    /// How many days of archives were opened for them.
+    pub(crate) days: u64,
+    /// Archived records that do not read back, and are in no row.
+    pub(crate) damaged: Vec<ItemView>,
+    /// Stopped before the end.
+    pub(crate) cancelled: bool,
+}
+
+/// `archive report`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Deletions {
+    /// Of which month: `yyyy-mm`.
+    pub(crate) month: String,
+    /// When it was made.
+    pub(crate) made_at_ms: i64,
+    /// How many records were deleted: by service, table, day and cause.
+    pub(crate) lines: Vec<DeletionsLine>,
+    /// Archived records that do not read back, and are not counted.
+    pub(crate) damaged: Vec<ItemView>,
+    /// Stopped before the end: it is not whole.
+    pub(crate) cancelled: bool,
+}
+
+/// One number of `archive report`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeletionsLine {
+    /// The service.
+    pub(crate) service: String,
+    /// The table.
+    pub(crate) table: String,
+    /// The day, UTC: `yyyy-mm-dd`.
+    pub(crate) day: String,
+    /// `user` or `ttl`.
+    pub(crate) cause: String,
+    /// Records.
+    pub(crate) records: u64,
+    /// Bytes of their archived objects.
+    pub(crate) bytes: u64,
 }
 
 /// `history`.
@@ -417,6 +466,10 @@ impl Done {
     }
 
     /// What an operation did for the archive of a table.
+    pub(crate) fn of_archive(&mut self, service: &str, report: Report) {
+        self.reports.push(ReportView::of(Some(service), report));
+    }
+
     pub(crate) fn of_table(&mut self, table: &str, report: Report) {
         self.reports.push(ReportView::of(Some(table), report));
     }
@@ -467,6 +520,8 @@ impl Answer {
             Answer::DeadLetters(letters) => letters.unknown.is_empty(),
             Answer::Enabled(enabled) => enabled.refused.is_empty(),
             Answer::SelfTested(tested) => tested.is_success(),
+            Answer::Queried(queried) => queried.damaged.is_empty() && !queried.cancelled,
+            Answer::Deletions(of) => of.damaged.is_empty() && !of.cancelled,
             Answer::History(_) | Answer::Record(_) | Answer::Due(_) | Answer::Credentials(_) => true,
         }
     }

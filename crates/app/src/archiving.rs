@@ -12,13 +12,15 @@ use engine::config::ArchiveConfig;
 use engine::flows::archive::Archive;
 use engine::flows::follow::{Follower, Seen};
 use engine::ports::metrics::{Counter, Metrics};
-use engine::ports::objects::{ObjectRead, ObjectWrite};
+use engine::ports::objects::{ObjectPurge, ObjectRead, ObjectWrite};
 use engine::ports::streams::RecordStream;
 use engine::steps::aside::AsidePurger;
 use engine::steps::shard_places::ShardPlaces;
 use engine::wrap::retry::Retries;
+use engine::wrap::unpacked::Unpacked;
+use lifecycle::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +41,8 @@ pub(crate) struct Archiving {
     followed: RwLock<BTreeMap<String, (Arc<Seen>, CancellationToken)>>,
     /// Why its streams cannot be opened.
     trouble: RwLock<Option<String>>,
+    /// When it was packed last by the schedule, and how much failed.
+    pub(crate) packed: Mutex<Option<(UnixMs, u64)>>,
 }
 
 impl Archiving {
@@ -48,8 +52,8 @@ impl Archiving {
         leases: Kept,
         failures: Option<Arc<SqsQueue>>,
     ) -> Archiving {
-        let (followed, trouble) = (RwLock::default(), RwLock::default());
-        Archiving { config, destination, leases, failures, followed, trouble }
+        let (followed, trouble, packed) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Archiving { config, destination, leases, failures, followed, trouble, packed }
     }
 
     /// The queue of what Lambda gave up, as the configuration names it.
@@ -69,12 +73,23 @@ impl Archiving {
         self.trouble.read().expect(UNPOISONED).clone()
     }
 
-    /// The archive, to read.
-    pub(crate) fn reader(&self, instance: &Instance) -> Result<Arc<dyn ObjectRead>, Failure> {
+    /// The archive's objects, to read.
+    pub(crate) fn objects(&self, instance: &Instance) -> Result<Arc<dyn ObjectRead>, Failure> {
         self.destination.reader(&instance.store, &retries(instance))
     }
 
-    fn writer(&self, instance: &Instance) -> Result<Arc<dyn ObjectWrite>, Failure> {
+    /// The archive, packs and all, to read.
+    pub(crate) fn reader(&self, instance: &Instance) -> Result<Arc<Unpacked>, Failure> {
+        Ok(Arc::new(Unpacked::new(self.objects(instance)?)))
+    }
+
+    /// The right to delete from it, for a `Purger` only (I3).
+    pub(crate) fn purger(&self, instance: &Instance) -> Result<Arc<dyn ObjectPurge>, Failure> {
+        self.destination.purger(&instance.store, &retries(instance))
+    }
+
+    /// The right to write it.
+    pub(crate) fn writer(&self, instance: &Instance) -> Result<Arc<dyn ObjectWrite>, Failure> {
         let writer = self.destination.writer(&instance.store)?;
         Ok(match &self.destination {
             Home::Here(_) => retries(instance).write(writer),

@@ -9,6 +9,7 @@ use self::archive::ArchiveVerb;
 use self::tables::RecordVerb;
 use crate::command::{Command, DeadLetterAct, Restore, To, Undelete, What, Which};
 use crate::exit::Failure;
+use crate::output::Style;
 use crate::remote::MissingTable;
 use crate::when::moment;
 use clap::{Args, Parser, Subcommand};
@@ -280,6 +281,14 @@ pub(crate) enum Task {
 }
 
 impl Verb {
+    /// Another form than the usual one, if one is asked for.
+    pub(crate) fn style(&self) -> Option<Style> {
+        match self {
+            Verb::Archive(verb) => verb.style(),
+            _ => None,
+        }
+    }
+
     /// Reads times and places; relative ones count from `now` and the working folder.
     pub(crate) fn task(self, now: UnixMs, working_folder: &Path) -> Result<Task, Failure> {
         let command = match self {

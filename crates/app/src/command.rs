@@ -136,6 +136,31 @@ pub(crate) enum ArchiveAct {
     },
     /// Puts records back.
     Restore(RestoreRecordsOf),
+    /// A statement over the records of archives.
+    Query {
+        /// The statement.
+        sql: String,
+        /// Only of this service.
+        service: Option<String>,
+        /// Deleted on these days.
+        days: RecordDays,
+    },
+    /// How many were deleted, by day, table and cause.
+    Report {
+        /// Only of this service.
+        service: Option<String>,
+        /// In which month: `yyyy-mm`.
+        month: String,
+    },
+    /// Packs records.
+    Pack {
+        /// Of this service.
+        service: String,
+        /// Deleted on these days.
+        days: RecordDays,
+        /// Only say what would be packed.
+        dry_run: bool,
+    },
     /// Sends a record the whole way.
     SelfTest(SelfTestOf),
 }

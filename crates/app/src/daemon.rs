@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::intake;
 use crate::limits::STOP_WAIT;
 use crate::output::{Style, exports};
+use crate::packing;
 use crate::place::{Chosen, remember};
 use crate::reach::reach;
 use crate::remote::MissingTable;
@@ -78,6 +79,9 @@ pub(crate) async fn serve(
     }
     for archiving in instance.all_archivings() {
         tasks.spawn(archiving::follow(instance.clone(), archiving, driven.clone()));
+    }
+    for archiving in packing::to_pack(&instance, None) {
+        tasks.spawn(packing::pack_by_schedule(instance.clone(), archiving, cancel.clone()));
     }
     tasks.spawn(server::serve(control, runner(&instance), instance.clock.clone(), cancel.clone()));
     for policy in instance.policies.all() {

@@ -25,6 +25,10 @@ pub(crate) enum Frame {
     Key(ListedKey),
     /// One archived record of a listing.
     Record(ListedRecord),
+    /// The names of a table's columns: before its rows.
+    Columns(Vec<String>),
+    /// One row of a table.
+    Row(Vec<serde_json::Value>),
     /// Done.
     Answer {
         /// The answer.
@@ -55,6 +59,11 @@ impl Feed {
     /// Sends a frame; `false`: nobody reads any more.
     pub(crate) async fn send(&self, frame: Frame) -> bool {
         self.0.send(frame).await.is_ok()
+    }
+
+    /// The same, on a thread that may block.
+    pub(crate) fn send_blocking(&self, frame: Frame) -> bool {
+        self.0.blocking_send(frame).is_ok()
     }
 
     /// Sends the last frame.

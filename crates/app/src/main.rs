@@ -20,7 +20,9 @@ mod instance;
 mod intake;
 mod limits;
 mod output;
+mod packing;
 mod place;
+mod query;
 mod reach;
 mod remote;
 mod schedule;
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<bool, Failure> {
-    let style = if cli.place.json { Style::Json } else { Style::Text };
+    let usual = if cli.place.json { Style::Json } else { Style::Text };
+    let style = cli.verb.style().unwrap_or(usual);
     let working_folder = std::env::current_dir()?;
     let task = cli.verb.task(SystemClock.now(), &working_folder)?;
     match task {
@@ -98,6 +101,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn runtime_for(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     match command {
         Command::Restore(_) | Command::Undelete(_) => runtime(),
+        // Packs are made, and opened, by processors.
+        Command::Archive(_) => runtime(),
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
     }
 }

@@ -94,7 +94,7 @@ async fn reach_archive(instance: &Instance, archiving: &Archiving) -> Result<(),
     if let (CatalogPlace::Table(place), Some(table)) = (&archiving.config.leases, archiving.leases.table()) {
         instance.services.check_table(place, table, instance.clock.as_ref()).await?;
     }
-    archiving.reader(instance)?.list("", None, 1).await?;
+    archiving.objects(instance)?.list("", None, 1).await?;
     instance.services.streams(&archiving.config).await?;
     if let Some((_, queue)) = archiving.failures() {
         queue.has_dead_letters().await?;

@@ -110,7 +110,7 @@ async fn compare(instance: &Instance, policy: &Policy, cancel: &CancellationToke
 
 /// Waits until the clock says `due`; `false`: cancelled. Looks at the clock now and then, since it may be set: when it
 /// was set back to before `since`, the wait is over.
-async fn wait_until(instance: &Instance, due: UnixMs, since: UnixMs, cancel: &CancellationToken) -> bool {
+pub(crate) async fn wait_until(instance: &Instance, due: UnixMs, since: UnixMs, cancel: &CancellationToken) -> bool {
     loop {
         let now = instance.now();
         if now >= due || now < since {

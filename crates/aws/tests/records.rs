@@ -23,6 +23,7 @@ use engine::ports::progress::Silent;
 use engine::ports::streams::{Position, Read, RecordStream};
 use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::steps::archived_names::Days;
+use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::ServiceName;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::ValueTree;
@@ -165,7 +166,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
     assert_eq!(memory.metrics.snapshot()["laid_aside"], 0);
 
     let restore = RestoreRecords {
-        archive: memory.destination.clone(),
+        archive: Arc::new(Unpacked::new(memory.destination.clone())),
         from_table: Some("Orders".to_owned()),
         table: Arc::new(DynamoDbTable::new(client.clone(), "Orders")),
         journal: memory.journal.clone(),

@@ -110,3 +110,22 @@ pub const STRETCH_EMPTY_PAGES_MAX: usize = 64;
 pub const MARK_ROUNDS: usize = 8;
 /// How often a self-test looks whether its record has gone, or is archived.
 pub const SELF_TEST_LOOK_EVERY: SpanMs = SpanMs::seconds(1);
+/// Records of one pack: of more, a day has several.
+pub const PACK_RECORDS_MAX: u64 = 1_000_000;
+/// Bytes of the bodies of one pack.
+pub const PACK_BYTES_MAX: u64 = 4 << 30;
+/// Archived records that are read at the same time to be packed.
+pub const PACK_READS_IN_FLIGHT: usize = 64;
+/// Pieces of a pack that are fetched at the same time.
+pub const PACK_FETCHES_IN_FLIGHT: usize = 8;
+/// Bytes of a pack's footer.
+pub const PACK_FOOTER_BYTES_MAX: usize = 64 << 20;
+/// How long originals stay after their pack was read back: events wait in a queue for 14 days at most, and a deletion that is
+/// told once more finds its record under its name until then.
+pub const ORIGINALS_STAY_FOR: SpanMs = SpanMs::days(14);
+/// Days whose packs' ends are kept in memory while an archive is read.
+pub const PACKS_KEPT: usize = 8;
+/// Row groups that are kept in memory while an archive is read: each has up to 16 MiB of records.
+pub const PACK_GROUPS_KEPT: usize = 4;
+/// Days that are looked through at the same time for a record.
+pub const FIND_DAYS_IN_FLIGHT: usize = 4;

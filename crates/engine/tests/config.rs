@@ -3,8 +3,8 @@
 
 use engine::config::schedule::Schedule;
 use engine::config::{
-    ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, PolicyConfig, Remote,
-    ServiceConfig, Source, TablePlace, Terms,
+    ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, Packing, PolicyConfig,
+    Remote, ServiceConfig, Source, TablePlace, Terms,
 };
 use engine::policy::Mode;
 use lifecycle::archive::ServiceName;
@@ -270,10 +270,12 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
     let leases = TablePlace { table: table.clone(), prefix: Some("leases".to_owned()), index_shards: 1 };
     let leases = prop_oneof![Just(CatalogPlace::Local), Just(CatalogPlace::Table(leases))];
     let failures = prop::option::of(Just(Remote { service: Some("store".to_owned()), name: "failed".to_owned() }));
+    let packing = (0..Packing::ALL.len(), any::<bool>());
     let service = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}";
-    (service, destination, leases, failures).prop_map(move |(service, destination, leases, failures)| {
-        let service = ServiceName::new(&service).expect("legal");
-        ArchiveConfig { table: table.clone(), service, destination, leases, failures }
+    let parts = (service, destination, leases, failures, packing);
+    parts.prop_map(move |(service, destination, leases, failures, (pack, removes_originals))| {
+        let (service, pack) = (ServiceName::new(&service).expect("legal"), Packing::ALL[pack].0);
+        ArchiveConfig { table: table.clone(), service, destination, leases, failures, pack, removes_originals }
     })
 }
 

@@ -4,6 +4,7 @@ use super::Task;
 use super::tables::{EnableArgs, SelfTestArgs};
 use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, TtlOf};
 use crate::exit::Failure;
+use crate::output::Style;
 use crate::when::moment;
 use clap::{Args, Subcommand};
 use engine::config::span::parse_span;
@@ -35,6 +36,46 @@ pub(crate) enum ArchiveVerb {
         /// Its newest deletion up to then
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
+    },
+    /// Ask in SQL: SELECT … FROM deletions; a condition on `day` or `service` keeps other days unread
+    Query {
+        /// The statement, which may only read
+        sql: String,
+        /// Look only into this service's records
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// Look only at what was deleted on these days
+        #[command(flatten)]
+        days: DaysArgs,
+        /// Print CSV
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+    },
+    /// Count what was deleted in a month: by day, table and cause
+    Report {
+        /// Which month (UTC): 2026-10
+        #[arg(long, value_name = "YYYY-MM")]
+        month: String,
+        /// Only of this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// Print CSV
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// Print a page with charts, which needs nothing else: redirect it into a file
+        #[arg(long, conflicts_with_all = ["json", "csv"])]
+        html: bool,
+    },
+    /// Pack records into Parquet now, whatever the configuration's schedule is; nothing is removed but what it says
+    Pack {
+        /// Of this service
+        service: String,
+        /// Which were deleted on these days
+        #[command(flatten)]
+        days: DaysArgs,
+        /// Only say what would be packed
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Put records back into their table; what is there already is left alone
     Restore(RestoreRecordsArgs),
@@ -110,11 +151,27 @@ impl DaysArgs {
 }
 
 impl ArchiveVerb {
+    /// Another form than the usual one, if one is asked for.
+    pub(super) fn style(&self) -> Option<Style> {
+        match self {
+            ArchiveVerb::Query { csv: true, .. } | ArchiveVerb::Report { csv: true, .. } => Some(Style::Csv),
+            ArchiveVerb::Report { html: true, .. } => Some(Style::Html),
+            _ => None,
+        }
+    }
+
     /// Reads times; relative ones count from `now`.
     pub(super) fn task(self, now: UnixMs) -> Result<Task, Failure> {
         let at = |text: Option<String>| text.map(|text| moment(&text, now).map_err(Failure::usage)).transpose();
         let act = match self {
             ArchiveVerb::Ls { service, days, cause } => ArchiveAct::Ls { service, days: days.days(now)?, cause },
+            ArchiveVerb::Query { sql, service, days, csv: _ } => {
+                ArchiveAct::Query { sql, service, days: days.days(now)? }
+            }
+            ArchiveVerb::Report { month, service, csv: _, html: _ } => ArchiveAct::Report { service, month },
+            ArchiveVerb::Pack { service, days, dry_run } => {
+                ArchiveAct::Pack { service, days: days.days(now)?, dry_run }
+            }
             ArchiveVerb::Get { service, key, from_table: table, at: then } => {
                 ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0) }
             }

@@ -1,5 +1,6 @@
 //! `archive …`: what was archived of deleted records, and putting it back.
 
+use super::archive_query;
 use super::archive_self_test::self_test;
 use crate::answer::{Answer, Done, Listed, ListedRecord, RecordView};
 use crate::archiving::Archiving;
@@ -8,14 +9,17 @@ use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
 use crate::limits::SERVICES_NAMED_MAX;
+use crate::packing::{packer, to_pack};
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
 use engine::flows::find_record::{Found, Which, find_record};
+use engine::flows::pack::PackRequest;
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
 use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
 use engine::steps::archived_names::{Days, Named, days, of_day, services};
+use engine::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::time::{SpanMs, UnixMs};
@@ -39,10 +43,36 @@ pub(crate) async fn act(
         }
         ArchiveAct::Get { service, table, key, at } => {
             let service = known_service(instance, service).await?;
-            get(instance, &service, table.clone(), key, at.map(UnixMs)).await
+            get(instance, &service, table.clone(), key, moment(instance, *at)).await
         }
         ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
         ArchiveAct::SelfTest(asked) => self_test(instance, asked, who, feed, cancel).await,
+        ArchiveAct::Query { sql, service, days } => {
+            let service = known_if_named(instance, service.as_deref()).await?;
+            archive_query::run(instance, sql, service.as_ref(), *days, feed, cancel).await
+        }
+        ArchiveAct::Report { service, month } => {
+            let service = known_if_named(instance, service.as_deref()).await?;
+            archive_query::report(instance, month, service.as_ref(), cancel).await
+        }
+        ArchiveAct::Pack { service, days, dry_run } => {
+            let service = known_service(instance, service).await?;
+            let request = PackRequest { service: service.clone(), days: range(*days), dry_run: *dry_run };
+            let mut done = Done::default();
+            for archiving in to_pack(instance, Some(&service)) {
+                let report = packer(instance, &archiving, who)?.run(&request, feed, cancel).await;
+                done.of_archive(service.as_str(), report);
+            }
+            Ok(Answer::Done(done))
+        }
+    }
+}
+
+/// The same, where one is named at all.
+async fn known_if_named(instance: &Instance, name: Option<&str>) -> Result<Option<ServiceName>, Failure> {
+    match name {
+        Some(name) => known_service(instance, name).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -105,7 +135,7 @@ async fn without_records(instance: &Instance, service: &ServiceName) -> Result<O
 }
 
 /// The archives that have records of a service, each once.
-fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<dyn ObjectRead>>, Failure> {
+fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Unpacked>>, Failure> {
     let mut seen: Vec<Destination> = Vec::new();
     let mut readers = Vec::new();
     for archiving in of_service(instance, service) {
@@ -123,6 +153,11 @@ fn of_service(instance: &Instance, service: &ServiceName) -> Vec<Arc<Archiving>>
 
 fn range(RecordDays { from, to }: RecordDays) -> Days {
     Days { from: from.map(UnixMs), until: to.map(UnixMs) }
+}
+
+/// Up to which moment; by default all that there is, whatever the clock of the table's service says.
+fn moment(instance: &Instance, at: Option<i64>) -> UnixMs {
+    at.map_or_else(|| instance.now().plus(SpanMs::days(1)), UnixMs)
 }
 
 fn cause_named(word: Option<&str>) -> Result<Option<Cause>, Failure> {
@@ -195,7 +230,7 @@ async fn get(
     service: &ServiceName,
     table: Option<String>,
     key: &str,
-    at: Option<UnixMs>,
+    at: UnixMs,
 ) -> Result<Answer, Failure> {
     let mut newest: Option<Found> = None;
     for archive in archives(instance, service)? {
@@ -204,9 +239,8 @@ async fn get(
         newest = newest.into_iter().chain(found).max_by_key(age);
     }
     let Some(found) = newest else {
-        let then = at.map(|at| format!(" up to {at}")).unwrap_or_default();
         return Err(Failure::failed(format!(
-            "no deletion of `{key}`{then} is archived under {service}: `afterimage archive ls {service}` lists what is"
+            "no deletion of `{key}` up to {at} is archived under {service}: `afterimage archive ls {service}` lists what is"
         )));
     };
     Ok(Answer::Record(Box::new(RecordView {
@@ -228,7 +262,7 @@ async fn restore(
 ) -> Result<Answer, Failure> {
     let service = known_service(instance, &asked.service).await?;
     let wanted = match &asked.key {
-        Some(key) => Wanted::Key { key: key.clone(), at: asked.at.map(UnixMs) },
+        Some(key) => Wanted::Key { key: key.clone(), at: moment(instance, asked.at) },
         None => Wanted::Range { days: range(asked.days), cause: cause_named(asked.cause.as_deref())? },
     };
     let ttl = match asked.ttl {

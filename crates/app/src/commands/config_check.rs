@@ -11,7 +11,7 @@ pub(crate) fn config_check(config: &Config, style: Style) -> bool {
         Style::Json => {
             println!("{}", serde_json::json!({ "warnings": warnings, "effective": config.to_toml() }));
         }
-        Style::Text => {
+        Style::Text | Style::Csv | Style::Html => {
             for warning in &warnings {
                 eprintln!("warning: {warning}");
             }

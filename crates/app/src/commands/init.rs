@@ -27,7 +27,9 @@ pub(crate) fn init(file: &Path, style: Style) -> Result<bool, Failure> {
     }
     match style {
         Style::Json => println!("{}", serde_json::json!({ "written": file })),
-        Style::Text => println!("wrote {0}: look through it, then `afterimage serve --config {0}`", file.display()),
+        Style::Text | Style::Csv | Style::Html => {
+            println!("wrote {0}: look through it, then `afterimage serve --config {0}`", file.display())
+        }
     }
     Ok(true)
 }

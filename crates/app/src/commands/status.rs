@@ -135,7 +135,7 @@ fn problems_of(instance: &Instance, policy: &Policy, state: &PolicyState, now: U
 
 /// What is noted of records that were lost, and how many lie aside.
 async fn lost(instance: &Instance, archiving: &Archiving) -> Result<(Vec<Gap>, usize), Failure> {
-    let (reader, table) = (archiving.reader(instance)?, archiving.config.table.name.as_str());
+    let (reader, table) = (archiving.objects(instance)?, archiving.config.table.name.as_str());
     let gaps = ShardPlaces::gaps(reader.as_ref(), table).await?;
     Ok((gaps, laid_aside(reader.as_ref(), table, None).await?.items.len()))
 }

@@ -2,7 +2,9 @@
 //!
 //! Results go to standard output, everything about the way there to standard error.
 
+mod page;
 mod progress;
+mod rows;
 mod tables;
 mod text;
 
@@ -11,6 +13,7 @@ pub(crate) use text::exports;
 use crate::answer::Answer;
 use crate::feed::Frame;
 use progress::Bar;
+use rows::Rows;
 use std::io::{self, Write};
 use tokio::sync::mpsc;
 
@@ -21,20 +24,24 @@ pub(crate) enum Style {
     Text,
     /// For programs: one document; of a listing one document a line.
     Json,
+    /// Comma-separated values: tables and reports.
+    Csv,
+    /// A page: reports.
+    Html,
 }
 
 /// Prints a command's frames to the end; its exit code.
 pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io::Result<u8> {
     let mut bar = Bar::new();
     let mut out = io::stdout().lock();
-    let mut listed = false;
+    let (mut listed, mut rows) = (false, Rows::of(style));
     while let Some(frame) = frames.recv().await {
         match frame {
             Frame::Progress { done, total, what } => bar.at(done, total, &what),
             Frame::Key(key) => {
                 match style {
                     Style::Json => json_line(&mut out, &key)?,
-                    Style::Text => {
+                    Style::Text | Style::Csv | Style::Html => {
                         if !listed {
                             writeln!(out, "{}", text::KEYS_HEAD)?;
                         }
@@ -46,7 +53,7 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
             Frame::Record(record) => {
                 match style {
                     Style::Json => json_line(&mut out, &record)?,
-                    Style::Text => {
+                    Style::Text | Style::Csv | Style::Html => {
                         if !listed {
                             writeln!(out, "{}", text::RECORDS_HEAD)?;
                         }
@@ -55,9 +62,18 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                 }
                 listed = true;
             }
+            Frame::Columns(names) => {
+                bar.end();
+                rows.columns(&mut out, names)?;
+                listed = true;
+            }
+            Frame::Row(row) => rows.row(&mut out, row)?,
             Frame::Answer { answer, success } => {
                 bar.end();
+                rows.end(&mut out)?;
                 match style {
+                    Style::Csv => rows::report(&mut out, &answer)?,
+                    Style::Html => write!(out, "{}", page::page(&answer))?,
                     Style::Json if !listed => {
                         serde_json::to_writer_pretty(&mut out, &answer)?;
                         writeln!(out)?;
@@ -70,6 +86,7 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
             }
             Frame::Failed { why, code } => {
                 bar.end();
+                rows.end(&mut out)?;
                 out.flush()?;
                 if style == Style::Json {
                     json_line(&mut out, &serde_json::json!({ "error": why }))?;
@@ -92,7 +109,7 @@ pub(crate) fn show(answer: &Answer, style: Style) -> io::Result<()> {
             serde_json::to_writer_pretty(&mut out, answer)?;
             writeln!(out)?;
         }
-        Style::Text => write!(out, "{}", text::answer(answer))?,
+        Style::Text | Style::Csv | Style::Html => write!(out, "{}", text::answer(answer))?,
     }
     out.flush()
 }

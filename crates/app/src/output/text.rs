@@ -1,5 +1,6 @@
 //! Answers for people: tables and sentences.
 
+use super::rows;
 use super::tables::{enabled, self_tested};
 use crate::answer::{
     Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey,
@@ -52,6 +53,8 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
         Answer::Listed(_) => {}
         Answer::Record(of) => archived_record(&mut text, of),
+        Answer::Queried(of) => text.push_str(&rows::queried(of)),
+        Answer::Deletions(of) => text.push_str(&rows::deletions(of)),
         Answer::History(of) => history(&mut text, of),
         Answer::Done(done) => done.reports.iter().for_each(|of| report(&mut text, of)),
         Answer::Due(of) => due(&mut text, of),

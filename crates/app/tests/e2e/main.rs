@@ -8,6 +8,7 @@ mod dead_letters;
 mod emulator;
 mod faults;
 mod ownership;
+mod packs;
 mod policies;
 mod process;
 mod proxy;

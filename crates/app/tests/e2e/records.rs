@@ -79,8 +79,17 @@ impl Tables {
         self.runtime.block_on(request.send()).unwrap().item
     }
 
+    /// Puts records whose time is over, and has the time to live delete them.
+    pub(crate) fn expire(&self, table: &str, ids: &[&str]) {
+        let over = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() - 60;
+        for id in ids {
+            self.put(table, id, &[("until", N(over.to_string()))]);
+        }
+        assert_eq!(self.database.sweep_ttl().unwrap(), ids.len());
+    }
+
     /// Puts and deletes many, 25 to a call.
-    fn put_and_delete(&self, table: &str, ids: &[String]) {
+    pub(crate) fn put_and_delete(&self, table: &str, ids: &[String]) {
         for ids in ids.chunks(25) {
             let puts = ids.iter().map(|id| {
                 let put = aws_sdk_dynamodb::types::PutRequest::builder().item("id", S(id.clone())).build().unwrap();
@@ -112,7 +121,7 @@ impl Tables {
 pub(crate) const CONFIG: &[&str] = &["--config", "records.toml"];
 
 /// The archived objects under a folder of the archive, by name.
-fn archived(folder: &Folder) -> BTreeMap<String, Value> {
+pub(crate) fn archived(folder: &Folder) -> BTreeMap<String, Value> {
     fn walk(folder: &Path, found: &mut BTreeMap<String, Value>) {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for path in entries.map(|entry| entry.unwrap().path()) {

@@ -23,6 +23,33 @@ pub struct ArchiveConfig {
     /// The queue that hears of batches which Lambda gave up: the destination for failures of the function's event source
     /// mapping. Several tables may share it.
     pub failures: Option<Remote>,
+    /// Whether and when its records are packed.
+    pub pack: Packing,
+    /// The objects of packed records go, two weeks after.
+    pub removes_originals: bool,
+}
+
+/// When archived records are packed into Parquet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Never.
+    #[default]
+    Off,
+    /// Every hour, what came in it.
+    Hourly,
+    /// Every day, the days that are over.
+    Daily,
+}
+
+impl Packing {
+    /// All of them, with their words.
+    pub const ALL: [(Packing, &str); 3] =
+        [(Packing::Off, "off"), (Packing::Hourly, "hourly"), (Packing::Daily, "daily")];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        Packing::ALL.iter().find(|(packing, _)| *packing == self).map_or("off", |(_, word)| word)
+    }
 }
 
 impl ArchiveConfig {
@@ -86,6 +113,21 @@ impl Check<'_> {
                 let what = format!("{destination} belongs to policy `{}`", other.policy.name);
                 self.wrong(Some(placed.destination_at.clone()), what, "an archive needs a bucket without a policy");
             }
+            let of_one_pack = |earlier: &&&PlacedArchive| {
+                let there = &earlier.archive;
+                there.service == placed.archive.service && overlap(&there.destination, destination, services)
+            };
+            let how = |archive: &ArchiveConfig| (archive.pack, archive.removes_originals);
+            if let Some(other) = known[..place].iter().find(of_one_pack)
+                && how(&other.archive) != how(&placed.archive)
+            {
+                let what = format!("records of `{}` are packed in two ways", placed.archive.service);
+                let fix = format!(
+                    "give dynamodb://{table} the same `pack` and `originals` as dynamodb://{}",
+                    other.archive.table
+                );
+                self.wrong(Some(placed.destination_at.clone()), what, fix);
+            }
             let again = |earlier: &&&PlacedArchive| same_thing(services, &earlier.archive.table, table);
             let alike = |earlier: &&&PlacedArchive| {
                 let there = &earlier.archive;
@@ -102,8 +144,24 @@ impl Check<'_> {
         archives.into_iter().collect()
     }
 
+    /// The meaning of one of a few words; the first is the default.
+    fn one_of<T: Copy>(&mut self, name: &str, given: Option<Spanned<String>>, all: &[(T, &str)]) -> Option<T> {
+        let Some((at, word)) = given.map(parts) else { return all.first().map(|(meaning, _)| *meaning) };
+        let found = all.iter().find(|(_, known)| *known == word).map(|(meaning, _)| *meaning);
+        if found.is_none() {
+            let words: Vec<String> = all.iter().map(|(_, word)| format!("\"{word}\"")).collect();
+            self.wrong(
+                Some(at),
+                format!("`{word}` has no meaning for {name}"),
+                format!("write {}", words.join(" or ")),
+            );
+        }
+        found
+    }
+
     fn archive(&mut self, raw: Spanned<RawArchive>) -> Option<PlacedArchive> {
-        let (section, RawArchive { table, service, destination, leases, failures }) = parts(raw);
+        let (section, raw) = parts(raw);
+        let RawArchive { table, service, destination, leases, failures, pack, originals } = raw;
         let table = self.needed("an archive", &section, "table", TABLE, table);
         let bucket = "destination = \"s3://orders-archive\"";
         let destination = self.needed("an archive", &section, "destination", bucket, destination);
@@ -120,6 +178,9 @@ impl Check<'_> {
             None => Some(None),
             Some((at, text)) => self.location(at, parse_queue(&text)).map(Some),
         };
+        let pack = self.one_of("pack", pack, &Packing::ALL);
+        let keep = [(false, "keep"), (true, "remove")];
+        let removes_originals = self.one_of("originals", originals, &keep);
         let (table_at, table) = table?;
         let (at, service) = service.map_or((section, table.name.clone()), parts);
         let service = match ServiceName::new(&service) {
@@ -131,7 +192,9 @@ impl Check<'_> {
             }
         };
         let (destination_at, destination) = destination?;
-        let archive = ArchiveConfig { table, service: service?, destination, leases: leases?, failures: failures? };
+        let (pack, removes_originals) = (pack?, removes_originals?);
+        let (service, leases, failures) = (service?, leases?, failures?);
+        let archive = ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals };
         Some(PlacedArchive { archive, table_at, destination_at, leases_at, failures_at })
     }
 }

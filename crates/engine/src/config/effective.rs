@@ -46,7 +46,7 @@ fn of_service(service: &ServiceConfig) -> Vec<String> {
 }
 
 fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
-    let ArchiveConfig { table, service, destination, leases, failures } = archive;
+    let ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals } = archive;
     let leases = match leases {
         CatalogPlace::Local => "local".to_owned(),
         CatalogPlace::Table(table) => table.to_string(),
@@ -56,6 +56,8 @@ fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
         format!("service = {}", text(service.as_str())),
         format!("destination = {}", text(&destination.to_string())),
         format!("leases = {}", text(&leases)),
+        format!("pack = {}", text(pack.as_str())),
+        format!("originals = {}", text(if *removes_originals { "remove" } else { "keep" })),
     ];
     lines.extend(failures.as_ref().map(|queue| format!("failures = {}", text(&format!("sqs://{queue}")))));
     lines

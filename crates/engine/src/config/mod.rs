@@ -16,7 +16,7 @@ pub mod span;
 mod validate;
 mod warnings;
 
-pub use archives::{ArchiveConfig, parse_table};
+pub use archives::{ArchiveConfig, Packing, parse_table};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
 

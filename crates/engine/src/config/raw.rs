@@ -30,6 +30,8 @@ pub(super) struct RawArchive {
     pub(super) destination: Option<Spanned<String>>,
     pub(super) leases: Option<Spanned<String>>,
     pub(super) failures: Option<Spanned<String>>,
+    pub(super) pack: Option<Spanned<String>>,
+    pub(super) originals: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

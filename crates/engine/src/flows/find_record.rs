@@ -1,14 +1,18 @@
-//! Finding one archived record: the newest deletion of a key, or the newest up to a moment. Day by day, from the newest on.
+//! Finding one archived record: the newest deletion of a key up to a moment. Day by day, from the newest on, a few at once.
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{Archived, BadRecord, META_DELETION, META_HASH, read};
-use crate::limits::RECORD_BYTES_MAX;
+use crate::format::packed::Original;
+use crate::limits::{FIND_DAYS_IN_FLIGHT, RECORD_BYTES_MAX};
 use crate::ports::objects::ObjectRead;
-use crate::steps::archived_names::{Days, days, of_key};
-use futures_util::TryStreamExt;
+use crate::steps::archived_names::{days_back_from, of_key};
+use crate::wrap::unpacked::Unpacked;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{ServiceName, hash_of, parse, typed};
-use lifecycle::ids::ObjectKey;
+use lifecycle::ids::{ETag, ObjectKey};
 use lifecycle::time::UnixMs;
+use std::pin::pin;
+use std::sync::Arc;
 
 /// An archived record, and the object that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Found {
     pub record: Archived,
     /// The object's text, whole.
     pub text: String,
+    /// Its tag.
+    pub etag: ETag,
 }
 
 /// Which record.
@@ -31,11 +37,11 @@ pub struct Which<'a> {
     /// Its key as a person types it, the values joined by `_`; or the name of an object.
     pub key: &'a str,
     /// Its newest deletion not later than that.
-    pub at: Option<UnixMs>,
+    pub at: UnixMs,
 }
 
 /// The newest deletion of a key. Two keys may look alike in names: then both are named, and nothing is chosen.
-pub async fn find_record(archive: &dyn ObjectRead, which: &Which<'_>) -> PortResult<Option<Found>> {
+pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Option<Found>> {
     let Which { service, table, key, at } = which;
     let is_meant = |found: &Found| table.is_none_or(|table| table == found.record.table);
     if let Ok(name) = ObjectKey::new(*key)
@@ -43,12 +49,15 @@ pub async fn find_record(archive: &dyn ObjectRead, which: &Which<'_>) -> PortRes
     {
         return Ok(read_record(archive, &name).await?.filter(is_meant));
     }
-    let key = typed(key);
-    for day in days(archive, service, Days { from: None, until: *at }).await?.into_iter().rev() {
+    let key = &typed(key);
+    let days = days_back_from(archive, service, *at).await?;
+    let looked = stream::iter(days).map(|day| async move { of_key(archive, &day, key).await });
+    let mut looked = pin!(looked.buffered(FIND_DAYS_IN_FLIGHT));
+    while let Some(names) = looked.try_next().await? {
         let mut newest: Vec<Found> = Vec::new();
-        for named in of_key(archive, &day, &key).await? {
+        for named in names {
             let found = read_record(archive, &named.listed.key).await?.filter(is_meant);
-            let Some(found) = found.filter(|found| at.is_none_or(|at| found.record.deleted_at <= at)) else { continue };
+            let Some(found) = found.filter(|found| found.record.deleted_at <= *at) else { continue };
             match newest.iter_mut().find(|other| other.record.is_of_the_key_of(&found.record)) {
                 Some(other) if other.record.age() < found.record.age() => *other = found,
                 Some(_) => {}
@@ -68,7 +77,7 @@ pub async fn find_record(archive: &dyn ObjectRead, which: &Which<'_>) -> PortRes
 }
 
 /// Reads an archived record; `None`: it has just gone, or it is somebody else's object, which says nothing of a deletion.
-pub async fn read_record(archive: &dyn ObjectRead, name: &ObjectKey) -> PortResult<Option<Found>> {
+pub async fn read_record<A: ObjectRead + ?Sized>(archive: &A, name: &ObjectKey) -> PortResult<Option<Found>> {
     let Some(mut object) = archive.get(name, None, None).await? else { return Ok(None) };
     let mut text = Vec::new();
     let damaged = |why: String| PortError::new("read archived record", name, ErrorKind::Damaged(why));
@@ -88,5 +97,18 @@ pub async fn read_record(archive: &dyn ObjectRead, name: &ObjectKey) -> PortResu
         Err(error) => return Err(damaged(error.to_string())),
     };
     let text = String::from_utf8(text).map_err(|error| damaged(error.to_string()))?;
-    Ok(Some(Found { name: name.clone(), record, text }))
+    Ok(Some(Found { name: name.clone(), record, text, etag: object.head.version.etag }))
+}
+
+/// What reading one original gave: its content, nothing (it is somebody else's, or gone), or why it is damaged.
+pub type OriginalRead = Result<Option<Original>, (ObjectKey, PortError)>;
+
+/// Reads an archived record as it is to be packed. One that is damaged ends nothing; a store that does not answer does.
+pub async fn original<A: ObjectRead + ?Sized>(archive: Arc<A>, name: ObjectKey) -> PortResult<OriginalRead> {
+    Ok(match read_record(archive.as_ref(), &name).await {
+        Ok(Some(found)) => Ok(Some(Original { object: name, etag: found.etag, body: found.text.into() })),
+        Ok(None) => Ok(None),
+        Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => Err((name, error)),
+        Err(error) => return Err(error),
+    })
 }

@@ -15,11 +15,11 @@ use crate::flows::soft_delete::unmark;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::ports::clock::Clock;
 use crate::ports::journal::{Action, Entry, Journal};
-use crate::ports::objects::ObjectRead;
 use crate::ports::progress::Progress;
 use crate::ports::tables::{PutOnto, RecordTable, TableShape};
 use crate::report::Report;
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
+use crate::wrap::unpacked::Unpacked;
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::archive::{Cause, Parsed, ServiceName};
@@ -38,7 +38,7 @@ pub enum Wanted {
         /// The key.
         key: String,
         /// Until when.
-        at: Option<UnixMs>,
+        at: UnixMs,
     },
     /// All that were deleted in a range of days, by that cause if one is given.
     Range {
@@ -80,7 +80,7 @@ pub struct RecordsRequest {
 /// The archive, the table, and what else a restore needs.
 pub struct RestoreRecords {
     /// The archive.
-    pub archive: Arc<dyn ObjectRead>,
+    pub archive: Arc<Unpacked>,
     /// Of which table the records are: others of the service are passed over. `None`: of any.
     pub from_table: Option<String>,
     /// Where to.

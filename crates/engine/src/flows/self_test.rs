@@ -11,12 +11,12 @@ use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted}
 use crate::limits::SELF_TEST_LOOK_EVERY;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::journal::Journal;
-use crate::ports::objects::ObjectRead;
 use crate::ports::progress::{Progress, Silent};
 use crate::ports::tables::{KeyKind, PutOnto, RecordEdit, RecordTable, TableSetup, TimeToLive};
 use crate::report::chain;
 use crate::steps::archived_names::{Days, days, of_key};
 use crate::steps::record_keys::key_in_names;
+use crate::wrap::unpacked::Unpacked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lifecycle::archive::ServiceName;
@@ -57,7 +57,7 @@ pub struct SelfTest<T> {
     /// Its name.
     pub name: String,
     /// Its archive.
-    pub archive: Arc<dyn ObjectRead>,
+    pub archive: Arc<Unpacked>,
     /// What its records lie under.
     pub service: ServiceName,
     /// The journal.
@@ -322,7 +322,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         };
         let request = RecordsRequest {
             service: self.service.clone(),
-            wanted: Wanted::Key { key: found.name.to_string(), at: None },
+            wanted: Wanted::Key { key: found.name.to_string(), at: self.clock.now() },
             overwrite: false,
             ttl: Ttl::StripIfOver,
             rate: None,

@@ -25,7 +25,8 @@ pub const META_DELETION: &str = "afterimage-deletion";
 pub const META_HASH: &str = "afterimage-hash";
 const META_SERVICE: &str = "afterimage-service";
 const META_TABLE: &str = "afterimage-table";
-const META_CAUSE: &str = "afterimage-cause";
+/// Metadata name: who deleted it.
+pub const META_CAUSE: &str = "afterimage-cause";
 const META_SEQUENCE: &str = "afterimage-sequence";
 const META_DELETED_AT: &str = "afterimage-deleted-at";
 /// Metadata name: the record's key as JSON, in base64url.

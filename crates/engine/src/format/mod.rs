@@ -3,6 +3,7 @@
 pub mod archived;
 pub mod journal_line;
 pub mod laid_aside;
+pub mod packed;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -4,9 +4,14 @@
 use crate::error::PortResult;
 use crate::limits::LIST_PAGE;
 use crate::ports::objects::{Listed, ObjectRead, Page};
+use crate::steps::packs;
+use crate::wrap::unpacked::Unpacked;
+use jiff::Zoned;
+use jiff::tz::TimeZone;
 use lifecycle::archive::{Parsed, ServiceName, day_prefix, parse};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
+use std::collections::BTreeSet;
 
 /// Bytes of a key that every name of it begins with: a longer one may be cut.
 const KEPT_BYTES: usize = 512;
@@ -57,8 +62,61 @@ pub async fn services(archive: &dyn ObjectRead, most: usize) -> PortResult<Vec<S
     Ok(found)
 }
 
-/// The days of a service that have records, oldest first, as prefixes of names: `service/yyyy/mm/dd/`.
-pub async fn days(archive: &dyn ObjectRead, service: &ServiceName, days: Days) -> PortResult<Vec<String>> {
+/// The days of a service that have records, packed or not, oldest first, as prefixes of names: `service/yyyy/mm/dd/`.
+pub async fn days(archive: &Unpacked, service: &ServiceName, range: Days) -> PortResult<Vec<String>> {
+    let objects = days_of_objects(archive.objects(), service, range, usize::MAX).await?;
+    let packed = days_of_packs(archive.objects(), service, range, usize::MAX).await?;
+    let all: BTreeSet<String> = objects.into_iter().chain(packed).collect();
+    Ok(all.into_iter().collect())
+}
+
+/// The days of a service that may have records, newest first, from that moment back: whether they have any is not asked.
+pub async fn days_back_from(archive: &Unpacked, service: &ServiceName, from: UnixMs) -> PortResult<Vec<String>> {
+    let all = Days::default();
+    let objects = days_of_objects(archive.objects(), service, all, 1).await?;
+    let packed = days_of_packs(archive.objects(), service, all, 1).await?;
+    let Some(oldest) = objects.into_iter().chain(packed).min() else { return Ok(Vec::new()) };
+    let date = Zoned::new(from.timestamp(), TimeZone::UTC).date();
+    let back = std::iter::successors(Some(date), |date| date.yesterday().ok());
+    let named = back.map(|date| format!("{service}/{}/", date.strftime("%Y/%m/%d")));
+    Ok(named.take_while(|day| *day >= oldest).collect())
+}
+
+/// The days that have packs; the first `most`.
+async fn days_of_packs(
+    archive: &dyn ObjectRead,
+    service: &ServiceName,
+    range: Days,
+    most: usize,
+) -> PortResult<Vec<String>> {
+    let bound = |at: Option<UnixMs>| at.map(|at| day_prefix(service, at));
+    let (first, last) = (bound(range.from), bound(range.until));
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let Page { items, next } = packs::list(archive, service, after.as_ref(), LIST_PAGE).await?;
+        for (place, _) in items {
+            let day = format!("{service}/{}/", place.day);
+            if last.as_ref().is_some_and(|last| day > *last) || found.len() == most {
+                return Ok(found);
+            }
+            if first.as_ref().is_none_or(|first| day >= *first) && found.last() != Some(&day) {
+                found.push(day);
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The days of which there are objects; the first `most`.
+pub async fn days_of_objects(
+    archive: &dyn ObjectRead,
+    service: &ServiceName,
+    days: Days,
+    most: usize,
+) -> PortResult<Vec<String>> {
     let prefix = format!("{service}/");
     let last = days.until.map(|until| day_prefix(service, until));
     let mut found = Vec::new();
@@ -83,6 +141,9 @@ pub async fn days(archive: &dyn ObjectRead, service: &ServiceName, days: Days) -
         let day = format!("{prefix}{}/", parsed.day);
         after = Some(behind(&day));
         found.push(day);
+        if found.len() == most {
+            return Ok(found);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The only file that deletes from a policy's destination (I3): copies that were claimed, and mirrored objects whose source
-//! is gone.
+//! The only file that deletes from a policy's destination, or archived records (I3): copies that were claimed, mirrored objects
+//! whose source is gone, and archived objects whose records stand in a pack.
 //!
 //! Order of writes: the claim (a disowned row) is durable before this file is called; then the journal's line; then the
 //! bytes; then the row. A crash after the bytes leaves a disowned row without bytes, which the next clean, or the next
@@ -9,14 +9,17 @@
 use crate::error::PortResult;
 use crate::policy::Policy;
 use crate::ports::catalog::{Changed, RowChange, RowId, RowSet};
-use crate::ports::journal::{Action, Entry};
+use crate::ports::journal::{Action, Entry, Journal};
 use crate::ports::metrics::Counter;
 use crate::ports::objects::{ObjectPurge, PurgeItem, Purged};
 use crate::report::Report;
+use crate::steps::packs::PackedOriginal;
+use lifecycle::archive::ServiceName;
 use lifecycle::clean::may_purge;
 use lifecycle::guards::Guard;
-use lifecycle::ids::{ETag, ObjectKey};
+use lifecycle::ids::{ETag, ObjectKey, PolicyName};
 use lifecycle::row::{CopyRow, CopyState};
+use lifecycle::time::UnixMs;
 use std::sync::Arc;
 
 /// The right to delete from one destination. Nothing but this file can use it.
@@ -110,6 +113,44 @@ pub async fn delete_mirrored(policy: &Policy, key: &ObjectKey, etag: &ETag) -> P
     let deleted = outcomes == [Purged::Done];
     policy.metrics.add(Counter::MirrorDeleted, u64::from(deleted));
     Ok(deleted)
+}
+
+/// Deletes archived objects whose records stand in a pack that was read back long ago (`who` does it for that service, now):
+/// those that are still what was packed. Counts `originals-removed` and `originals-changed`.
+pub async fn purge_originals(
+    purger: &Purger,
+    journal: &dyn Journal,
+    (service, who, now): (&ServiceName, &str, UnixMs),
+    originals: Vec<PackedOriginal>,
+    report: &mut Report,
+) -> PortResult<()> {
+    if originals.is_empty() {
+        return Ok(());
+    }
+    let line = |original: &PackedOriginal| Entry {
+        at: now,
+        who: who.to_owned(),
+        policy: PolicyName(format!("archive {service}")),
+        action: Action::Purge,
+        key: Some(original.object.clone()),
+        copy_key: None,
+        size: Some(original.size),
+        checksum: None,
+        rule: "packed".to_owned(),
+    };
+    journal.append(&originals.iter().map(line).collect::<Vec<Entry>>()).await?;
+    let if_same = |original: &PackedOriginal| item(&original.object, Some(original.etag.clone()));
+    let items: Vec<PurgeItem> = originals.iter().map(if_same).collect();
+    for (original, result) in originals.iter().zip(purger.0.purge(&items).await) {
+        match result {
+            Ok(Purged::Done) => report.count("originals-removed", 1),
+            Ok(Purged::Changed) => {
+                report.skip("originals-changed", &original.object, "it is not what was packed any more, and stays");
+            }
+            Err(error) => report.fail_with(&original.object, &error),
+        }
+    }
+    Ok(())
 }
 
 async fn delete_rows(policy: &Policy, rows: Vec<OwnedRow>, report: &mut Report) {

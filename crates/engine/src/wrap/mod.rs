@@ -1,6 +1,6 @@
 //! Wrappers around ports. [`retry`] is part of every wired policy, [`owned`] of every one whose destination others reach
 //! too. Handles of services are asked for when they are needed ([`lazy`]). [`through`] copies between stores that cannot
-//! copy to each other; [`tap`], [`recorder`] and [`faults`] are for tests.
+//! copy to each other; [`unpacked`] shows what is in packs; [`tap`], [`recorder`] and [`faults`] are for tests.
 
 #[cfg(feature = "testing")]
 pub mod faults;
@@ -12,3 +12,4 @@ pub mod retry;
 #[cfg(feature = "testing")]
 pub mod tap;
 pub mod through;
+pub mod unpacked;

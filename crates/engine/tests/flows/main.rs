@@ -13,6 +13,7 @@ mod driver;
 mod follow;
 mod guards;
 mod mirror;
+mod pack;
 mod reconcile;
 mod reconcile_slice;
 mod redrive_records;

@@ -9,12 +9,13 @@ use engine::memory::clock::MemoryClock;
 use engine::memory::stream::MemoryStream;
 use engine::memory::table::MemoryTable;
 use engine::ports::clock::Clock;
-use engine::ports::objects::{Attributes, ObjectWrite, Onto};
+use engine::ports::objects::{Attributes, Onto};
 use engine::ports::progress::Silent;
 use engine::ports::streams::{Position, Read, RecordStream, ShardId};
 use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::report::Report;
 use engine::steps::archived_names::{Days, days, services};
+use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
@@ -25,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 /// 2026-11-21T00:00:00Z.
 const DAY: UnixMs = UnixMs(1_795_219_200_000);
 
-fn service() -> ServiceName {
+/// Later than all deletions.
+const EVER: UnixMs = UnixMs(DAY.0 + 500 * 86_400_000);
+
+pub(super) fn service() -> ServiceName {
     ServiceName::new("service").unwrap()
 }
 
-fn day(n: u64) -> UnixMs {
+pub(super) fn day(n: u64) -> UnixMs {
     DAY.plus(SpanMs::days(n))
 }
 
@@ -38,7 +42,7 @@ fn shape() -> TableShape {
 }
 
 /// Archives these deletions: key, time, cause. Each has its own number, from 1.
-async fn archived(deletions: &[(&str, UnixMs, Cause)]) -> World {
+pub(super) async fn archived(deletions: &[(&str, UnixMs, Cause)]) -> World {
     let (world, stream) = (World::new(Source::Versioned, rules()), MemoryStream::new());
     stream.begin("0", None);
     for (key, at, cause) in deletions {
@@ -63,7 +67,7 @@ fn range(days: Days, cause: Option<Cause>) -> RecordsRequest {
 
 async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequest) -> Report {
     let restore = RestoreRecords {
-        archive: Arc::clone(&world.memory.destination) as _,
+        archive: Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _)),
         from_table: Some("Table".to_owned()),
         table: Arc::clone(table) as _,
         journal: world.memory.journal.clone(),
@@ -94,23 +98,23 @@ async fn one_record_comes_back_as_of_its_newest_deletion_or_of_a_moment() {
     .await;
     let found = async |at| {
         let which = Which { service: &service(), table: None, key: "a", at };
-        let found = find_record(world.memory.destination.as_ref(), &which).await.unwrap();
+        let found = find_record(&Unpacked::new(world.memory.destination.clone()), &which).await.unwrap();
         found.map(|found| found.record.image["n"]["N"].clone())
     };
-    assert_eq!(found(None).await, Some(json!("4")));
-    assert_eq!(found(Some(day(1))).await, Some(json!("2")));
-    assert_eq!(found(Some(day(0))).await, Some(json!("1")));
-    assert_eq!(found(Some(UnixMs(day(0).0 - 1))).await, None);
+    assert_eq!(found(EVER).await, Some(json!("4")));
+    assert_eq!(found(day(1)).await, Some(json!("2")));
+    assert_eq!(found(day(0)).await, Some(json!("1")));
+    assert_eq!(found(UnixMs(day(0).0 - 1)).await, None);
     let table = Arc::new(MemoryTable::new(shape()));
     let wanted = |at| request(Wanted::Key { key: "a".to_owned(), at });
-    let report = restored(&world, &table, &wanted(Some(day(1)))).await;
+    let report = restored(&world, &table, &wanted(day(1))).await;
     assert_eq!((report.counted("restored"), report.failures, records(&table)), (1, 0, pairs(&[("a", "2")])));
     // What is there is left alone, unless that is asked for.
-    let report = restored(&world, &table, &wanted(None)).await;
+    let report = restored(&world, &table, &wanted(EVER)).await;
     assert_eq!((report.counted("there"), report.failures, records(&table)), (1, 0, pairs(&[("a", "2")])));
-    restored(&world, &table, &RecordsRequest { overwrite: true, ..wanted(None) }).await;
+    restored(&world, &table, &RecordsRequest { overwrite: true, ..wanted(EVER) }).await;
     assert_eq!(records(&table), pairs(&[("a", "4")]));
-    let report = restored(&world, &table, &request(Wanted::Key { key: "no".to_owned(), at: None })).await;
+    let report = restored(&world, &table, &request(Wanted::Key { key: "no".to_owned(), at: EVER })).await;
     assert!(report.failed[0].why.contains("no deletion of it is archived"), "{report:?}");
 }
 
@@ -155,11 +159,11 @@ async fn days_are_asked_for_once_each_and_a_day_outside_the_range_not_at_all() {
     .await;
     let foreign = ObjectKey::new("service/readme.txt").unwrap();
     world.memory.destination.store(&foreign, "x".into(), Attributes::default(), &Onto::Anything);
-    let archive = world.write_destination("archive", world.recorder.clone());
-    let found = async |from, until| days(archive.as_ref(), &service(), Days { from, until }).await.unwrap();
+    let archive = Unpacked::new(world.write_destination("archive", world.recorder.clone()));
+    let found = async |from, until| days(&archive, &service(), Days { from, until }).await.unwrap();
     let all = ["service/2026/11/21/", "service/2026/11/26/", "service/2027/12/26/"];
     assert_eq!(found(None, None).await, all);
-    assert_eq!(world.recorder.counts()["archive.list"], 5);
+    assert_eq!(world.recorder.counts()["archive.list"], 6);
     assert_eq!(found(Some(day(1)), None).await, all[1..]);
     assert_eq!(found(Some(day(5).plus(SpanMs::hours(23))), Some(day(399))).await, all[1..2]);
     assert_eq!(found(None, Some(day(0))).await, all[..1]);
@@ -219,10 +223,10 @@ async fn a_time_to_live_that_is_over_does_not_delete_the_record_again() {
 #[tokio::test]
 async fn a_listing_that_fails_is_told_and_nothing_is_read_as_absent() {
     let world = archived(&[("a", day(0), Cause::User)]).await;
-    let archive: Arc<dyn ObjectWrite> = world.write_destination("archive", world.faults.clone());
+    let archive = Unpacked::new(world.write_destination("archive", world.faults.clone()));
     world.faults.at("archive.list", 1, engine::wrap::tap::Fate::FailBefore(ErrorKind::Unavailable));
-    let which = Which { service: &service(), table: None, key: "a", at: None };
-    assert!(find_record(archive.as_ref(), &which).await.is_err());
+    let which = Which { service: &service(), table: None, key: "a", at: EVER };
+    assert!(find_record(&archive, &which).await.is_err());
 }
 
 /// The order of names is not trusted: a deletion that was archived late has a number, however old it is.
@@ -263,7 +267,7 @@ async fn a_record_of_another_table_is_not_taken_for_it_and_one_may_be_named_by_i
     };
     change(&|record| record["afterimage"]["table"] = json!("Other"));
     let table = Arc::new(MemoryTable::new(shape()));
-    let wanted = |key: &str| request(Wanted::Key { key: key.to_owned(), at: None });
+    let wanted = |key: &str| request(Wanted::Key { key: key.to_owned(), at: EVER });
     restored(&world, &table, &wanted("a")).await;
     assert_eq!(records(&table), pairs(&[("a", "1")]));
     // Another record of the same day whose key looks the same.
@@ -294,7 +298,7 @@ async fn restored_at(rate: u32) -> SpanMs {
     let table = Arc::new(MemoryTable::new(shape()));
     let clock = Arc::new(MemoryClock::skipping(DAY));
     let restore = RestoreRecords {
-        archive: Arc::clone(&world.memory.destination) as _,
+        archive: Arc::new(Unpacked::new(world.memory.destination.clone())),
         from_table: Some("Table".to_owned()),
         table: Arc::clone(&table) as _,
         journal: world.memory.journal.clone(),

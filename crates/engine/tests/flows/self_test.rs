@@ -16,6 +16,7 @@ use engine::ports::tables::{
     AttributeChange, KeyKind, KeyPart, PutOnto, RecordEdit, RecordTable, StreamView, TableLook, TableSetup, TableShape,
     TimeToLive,
 };
+use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::{Cause, Deletion, KeyValue, Sequence, ServiceName};
 use lifecycle::time::SpanMs;
 use serde_json::{Map, Value, json};
@@ -123,7 +124,7 @@ async fn tested(world: &World, table: &Arc<Followed>, by: DeletedBy) -> Vec<Step
     let test = SelfTest {
         table: Arc::clone(table),
         name: "Orders".to_owned(),
-        archive: world.memory.destination.clone(),
+        archive: Arc::new(Unpacked::new(world.memory.destination.clone())),
         service: ServiceName::new("orders").unwrap(),
         journal: world.memory.journal.clone(),
         clock: Arc::new(MemoryClock::skipping(START)),

@@ -1,0 +1,184 @@
+//! The functions that the view calls: parts of a day, rows of a part, and the image of a row. Each fetches what it needs when
+//! SQLite asks for it, and keeps the last few parts, since rows are asked for one after the other.
+
+use super::Source;
+use super::plain::plain;
+use crate::exit::Failure;
+use crate::instance::UNPOISONED;
+use engine::error::PortError;
+use engine::flows::scan::{Part, parts, rows};
+use engine::format::packed::{Column, Columns};
+use engine::report::chain;
+use engine::wrap::unpacked::Unpacked;
+use lifecycle::archive::ServiceName;
+use lifecycle::time::UnixMs;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, Error};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use tokio::runtime::Handle;
+
+/// What the rows of the view need, besides images.
+const SHOWN: [Column; 11] = [
+    Column::Object,
+    Column::Table,
+    Column::PartitionKey,
+    Column::PartitionKeyType,
+    Column::SortKey,
+    Column::SortKeyType,
+    Column::Cause,
+    Column::DeletedAt,
+    Column::Sequence,
+    Column::Size,
+    Column::Etag,
+];
+/// Parts that are kept.
+const KEPT: usize = 3;
+/// Names of damaged records that are told; all are counted in the exit code.
+const TOLD: usize = 1_000;
+
+/// What the functions share.
+pub(super) struct State {
+    archives: BTreeMap<String, (ServiceName, Arc<Unpacked>)>,
+    runtime: Handle,
+    parts: Vec<(Arc<Unpacked>, Part)>,
+    kept: VecDeque<((usize, bool), Arc<Columns>)>,
+    days: u64,
+    damaged: BTreeMap<String, String>,
+    failed: Option<PortError>,
+}
+
+impl State {
+    pub(super) fn of(sources: &[Source], runtime: Handle) -> State {
+        let archive =
+            |source: &Source| (source.service.as_str().to_owned(), (source.service.clone(), source.archive.clone()));
+        State {
+            archives: sources.iter().map(archive).collect(),
+            runtime,
+            parts: Vec::new(),
+            kept: VecDeque::new(),
+            days: 0,
+            damaged: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    /// The numbers of a day's parts, as a JSON array.
+    fn parts_of(&mut self, service: &str, day: &str) -> Result<String, PortError> {
+        let Some((service, archive)) = self.archives.get(service) else { return Ok("[]".to_owned()) };
+        let found = self.runtime.block_on(parts(archive, service, &day.replace('-', "/")))?;
+        let first = self.parts.len();
+        self.parts.extend(found.into_iter().map(|part| (archive.clone(), part)));
+        self.days += 1;
+        Ok(json!((first..self.parts.len()).collect::<Vec<_>>()).to_string())
+    }
+
+    fn columns(&mut self, part: usize, with_image: bool) -> Result<Arc<Columns>, PortError> {
+        if let Some((_, columns)) = self.kept.iter().find(|(kept, _)| *kept == (part, with_image)) {
+            return Ok(columns.clone());
+        }
+        let Some((archive, of)) = self.parts.get(part) else { return Ok(Arc::default()) };
+        let wanted: &[Column] = if with_image { &[Column::Image] } else { &SHOWN };
+        let read = self.runtime.block_on(rows(archive, of, wanted))?;
+        for (name, error) in read.damaged {
+            if self.damaged.len() < TOLD {
+                self.damaged.insert(name.to_string(), chain(&error));
+            }
+        }
+        let columns = Arc::new(read.columns);
+        // What is not packed has all of its columns at once.
+        let whole = columns.has(Column::Image) && columns.has(Column::Object);
+        let keys = if whole { vec![true, false] } else { vec![with_image] };
+        self.kept.extend(keys.into_iter().map(|with_image| ((part, with_image), columns.clone())));
+        while self.kept.len() > KEPT * 2 {
+            self.kept.pop_front();
+        }
+        Ok(columns)
+    }
+
+    /// The rows of a part, as a JSON array of arrays.
+    fn rows_of(&mut self, part: usize) -> Result<String, PortError> {
+        let columns = self.columns(part, false)?;
+        let rows: Vec<Value> = (0..columns.rows).map(|row| shown(&columns, row)).collect();
+        Ok(Value::Array(rows).to_string())
+    }
+
+    fn image_of(&mut self, part: usize, row: usize) -> Result<Option<String>, PortError> {
+        Ok(self.columns(part, true)?.text(Column::Image, row).map(str::to_owned))
+    }
+}
+
+fn shown(columns: &Columns, row: usize) -> Value {
+    let text = |column| columns.text(column, row);
+    json!([
+        columns.int(Column::DeletedAt, row).map(|at| UnixMs(at).to_string()),
+        text(Column::Table),
+        text(Column::Cause),
+        text(Column::PartitionKey),
+        text(Column::PartitionKeyType),
+        text(Column::SortKey),
+        text(Column::SortKeyType),
+        text(Column::Sequence),
+        columns.int(Column::Size, row),
+        text(Column::Object),
+    ])
+}
+
+/// The state, in all functions' hands.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    pub(super) fn new(state: State) -> Shared {
+        Shared(Arc::new(Mutex::new(state)))
+    }
+
+    /// Gives the functions to a database.
+    pub(super) fn register(self, database: &Connection) -> rusqlite::Result<()> {
+        let flags = FunctionFlags::SQLITE_UTF8;
+        let shared = self.clone();
+        database.create_scalar_function("afterimage_parts", 2, flags, move |context| {
+            let (service, day): (String, String) = (context.get(0)?, context.get(1)?);
+            shared.with(|state| state.parts_of(&service, &day))
+        })?;
+        let shared = self.clone();
+        database.create_scalar_function("afterimage_rows", 1, flags, move |context| {
+            let part: usize = context.get(0)?;
+            shared.with(|state| state.rows_of(part))
+        })?;
+        let shared = self.clone();
+        database.create_scalar_function("afterimage_image", 2, flags, move |context| {
+            let (part, row): (usize, usize) = (context.get(0)?, context.get(1)?);
+            shared.with(|state| state.image_of(part, row))
+        })?;
+        database.create_scalar_function("afterimage_item", 2, flags, move |context| {
+            let (part, row): (usize, usize) = (context.get(0)?, context.get(1)?);
+            let image = self.with(|state| state.image_of(part, row))?;
+            Ok(image.and_then(|image| plain(&image)))
+        })
+    }
+
+    /// SQLite hands on an error's text alone: the error itself is kept.
+    fn with<T>(&self, ask: impl FnOnce(&mut State) -> Result<T, PortError>) -> rusqlite::Result<T> {
+        let mut state = self.0.lock().expect(UNPOISONED);
+        ask(&mut state).map_err(|error| {
+            state.failed = Some(error.clone());
+            Error::UserFunctionError(Box::new(error))
+        })
+    }
+
+    /// What ended a statement.
+    pub(super) fn failure(&self, error: Error) -> Failure {
+        match self.0.lock().expect(UNPOISONED).failed.take() {
+            Some(error) => error.into(),
+            None => Failure::failed(format!("the statement failed: {error}")),
+        }
+    }
+
+    /// How many days were opened, and what did not read back.
+    pub(super) fn looked(&self) -> (u64, Vec<(String, String)>) {
+        let state = self.0.lock().expect(UNPOISONED);
+        (state.days, state.damaged.clone().into_iter().collect())
+    }
+}

@@ -1,0 +1,157 @@
+//! Packs of archived records, SQL over them and the month's report, by the real binary.
+
+use crate::process::{Ended, Folder};
+use crate::records::{CONFIG, Tables, serve, until_archived};
+use aws_sdk_dynamodb::types::AttributeValue::N;
+use aws_sdk_dynamodb::types::StreamViewType;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+
+fn archive(folder: &Folder, words: &[&str]) -> Ended {
+    folder.run(&[CONFIG, &["archive"], words].concat())
+}
+
+fn ok(folder: &Folder, words: &[&str]) -> String {
+    folder.ok(&[CONFIG, &["archive"], words].concat())
+}
+
+/// The rows of a statement, as they come with `--json`: one on a line.
+fn rows(folder: &Folder, sql: &str) -> Vec<Value> {
+    let text = ok(folder, &["query", sql, "--json"]);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn packs(folder: &Folder) -> Vec<PathBuf> {
+    let days = fs::read_dir(folder.data().join("buckets/archive/packed/service=orders"));
+    let days = days.into_iter().flatten().map(|day| day.unwrap().path());
+    days.flat_map(|day| fs::read_dir(day).unwrap().map(|pack| pack.unwrap().path())).collect()
+}
+
+/// Archives 30 records that users deleted, numbered, and two that the time to live did.
+fn some(more: &str) -> (Tables, Folder) {
+    let (tables, folder) = (Tables::start(), Folder::new());
+    tables.make("Orders", StreamViewType::OldImage);
+    tables.configure(&folder, "Orders", more);
+    let serving = serve(&folder);
+    for n in 0..30 {
+        let id = format!("USER#{n:02}");
+        tables.put("Orders", &id, &[("total", N(format!("{n}.5")))]);
+        tables.delete("Orders", &id);
+    }
+    tables.expire("Orders", &["old 1", "old 2"]);
+    until_archived(&folder, 32);
+    assert_eq!(serving.stop(), 0);
+    (tables, folder)
+}
+
+#[test]
+fn archived_records_are_packed_asked_in_sql_and_counted_by_month() {
+    let (tables, folder) = some("");
+    let sql =
+        "SELECT cause, count(*) AS n, max(item ->> '$.total') AS most FROM deletions GROUP BY cause ORDER BY cause";
+    let expected = [json!({ "cause": "ttl", "n": 2, "most": null }), json!({ "cause": "user", "n": 30, "most": 29.5 })];
+    assert_eq!(rows(&folder, sql), expected, "nothing is packed yet");
+    let said = ok(&folder, &["pack", "orders", "--dry-run"]);
+    assert!(said.contains("32 would-pack") && packs(&folder).is_empty(), "{said}");
+    let packed = folder.json(&[CONFIG, &["archive", "pack", "orders"]].concat());
+    assert_eq!(packed["reports"][0]["counts"]["packed"], 32, "{packed:#}");
+    assert_eq!(packs(&folder).len(), packed["reports"][0]["counts"]["packs"].as_u64().unwrap() as usize);
+    assert_eq!(rows(&folder, sql), expected, "each once, packed or not");
+
+    // While the daemon runs, too; and what comes after the pack is seen.
+    let serving = serve(&folder);
+    tables.put("Orders", "late", &[]);
+    tables.delete("Orders", "late");
+    until_archived(&folder, 33);
+    let one = rows(
+        &folder,
+        "SELECT partition_key, \"table\", image FROM deletions WHERE partition_key IN ('late', 'USER#07') ORDER BY 1",
+    );
+    assert_eq!(one[0]["partition_key"], "USER#07");
+    let image: Value = serde_json::from_str(one[0]["image"].as_str().unwrap()).unwrap();
+    assert_eq!(image, json!({ "id": { "S": "USER#07" }, "total": { "N": "7.5" } }));
+    assert_eq!((&one[1]["partition_key"], &one[1]["table"]), (&json!("late"), &json!("Orders")));
+    let csv = ok(
+        &folder,
+        &[
+            "query",
+            "SELECT partition_key AS \"a,b\", size > 0 AS s FROM deletions WHERE partition_key = 'late'",
+            "--csv",
+        ],
+    );
+    assert_eq!(csv, "\"a,b\",s\nlate,1\n");
+    let none = ok(&folder, &["query", "SELECT * FROM deletions WHERE day = '2001-01-01'"]);
+    assert!(none.ends_with("rows: 0, of days that were opened: 0\n"), "{none}");
+    assert_eq!(ok(&folder, &["get", "orders", "USER#07"]).matches("7.5").count(), 1);
+
+    let month = rows(&folder, "SELECT DISTINCT substr(day, 1, 7) AS month FROM deletions")[0]["month"].clone();
+    let month = month.as_str().unwrap();
+    let report = folder.json(&[CONFIG, &["archive", "report", "--month", month]].concat());
+    let records = |cause: &str| -> u64 {
+        let lines = report["lines"].as_array().unwrap().iter();
+        lines.filter(|line| line["cause"] == cause).map(|line| line["records"].as_u64().unwrap()).sum()
+    };
+    assert_eq!((records("user"), records("ttl")), (31, 2), "{report:#}");
+    let text = ok(&folder, &["report", "--month", month]);
+    assert!(text.contains(&format!("{month}: 31 deleted by users, 2 by the time to live")), "{text}");
+    assert!(ok(&folder, &["report", "--month", month, "--csv"]).starts_with("service,table,day,cause,records,bytes\n"));
+    let page = ok(&folder, &["report", "--month", month, "--html"]);
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg") && page.contains("Orders"), "{}", page.len());
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn statements_that_do_more_than_read_are_refused_and_say_what_is_wrong() {
+    let (_tables, folder) = some("");
+    let file = folder.root().join("stolen");
+    let attach = format!("ATTACH '{}' AS stolen", file.display());
+    let vacuum = format!("VACUUM INTO '{}'", file.display());
+    for (sql, why) in [
+        ("DELETE FROM deletions", "refused"),
+        ("DROP VIEW deletions", "not authorized"),
+        ("INSERT INTO days VALUES ('a', 'b')", "not authorized"),
+        (&attach, "refused"),
+        (&vacuum, "gives no rows"),
+        ("PRAGMA database_list", "not authorized"),
+        ("SELECT 1; SELECT 2", "more than one statement"),
+        ("SELECT nothing FROM deletions", "no such column: nothing"),
+        ("SELEC 1", "syntax error"),
+        ("", "gives no rows"),
+    ] {
+        let ended = archive(&folder, &["query", sql]);
+        assert!(ended.code == 2 && ended.err.contains(why), "{sql}: {} {}", ended.code, ended.err);
+    }
+    assert!(!file.exists());
+    let refused = archive(&folder, &["report", "--month", "2026-13"]);
+    assert!(refused.code == 2 && refused.err.contains("write such as 2026-10"), "{}", refused.err);
+}
+
+#[test]
+fn a_damaged_record_is_named_and_skipped_and_the_exit_code_says_so() {
+    let (_tables, folder) = some("");
+    let day = fs::read_dir(folder.data().join("buckets/archive/orders")).unwrap().next().unwrap().unwrap().path();
+    let month = fs::read_dir(day).unwrap().next().unwrap().unwrap().path();
+    let day = fs::read_dir(month).unwrap().next().unwrap().unwrap().path();
+    fs::write(day.join("USER#03.json"), "{ not what it was").unwrap();
+    for words in [&["query", "SELECT count(*) AS n FROM deletions", "--csv"][..], &["pack", "orders"]] {
+        let ended = archive(&folder, words);
+        assert_eq!(ended.code, 1, "{words:?}: {}", ended.err);
+        assert!(
+            format!("{}{}", ended.out, ended.err).contains("USER#03.json"),
+            "{words:?}: {} {}",
+            ended.out,
+            ended.err
+        );
+    }
+    let ended = archive(&folder, &["query", "SELECT count(*) AS n FROM deletions", "--csv"]);
+    assert_eq!((ended.out.as_str(), ended.code), ("n\n31\n", 1));
+}
+
+#[test]
+fn the_daemon_packs_by_its_schedule() {
+    let (_tables, folder) = some("pack = \"hourly\"");
+    let _serving = serve(&folder);
+    folder.wait("a pack", |_| !packs(&folder).is_empty());
+    assert_eq!(rows(&folder, "SELECT count(*) AS n FROM deletions"), [json!({ "n": 32 })]);
+}

@@ -1,0 +1,71 @@
+//! Packs: many archived records in one Parquet file, so that they tier, cost little, and can be read by other tools.
+//!
+//! A row is an archived record, whole: its columns give back the object's body byte by byte, and the hash of it. Rows are
+//! sorted by the names of their objects, and each row group says its first and its last one, so that one record is found by
+//! reading the file's end and one row group. The image stands in a column of its own, beside typed columns for what a reader
+//! asks for first. Pure: bytes in, bytes out. The exact layout stands in `docs/formats.md`.
+
+mod columns;
+mod read;
+mod write;
+
+pub use columns::{COLUMNS, Column, Columns, Kind};
+pub use read::{Footer, Pieces, decode, footer, footer_length};
+pub use write::{PackWriter, Packed, rows_of};
+
+use bytes::Bytes;
+use lifecycle::archive::hash_of;
+use lifecycle::ids::{ETag, ObjectKey};
+use sha2::{Digest, Sha256};
+
+/// Version of the layout; a newer one is refused.
+pub const VERSION: u32 = 1;
+/// Bytes of bodies after which a row group ends.
+const GROUP_BYTES: usize = 16 << 20;
+/// Rows after which a row group ends.
+const GROUP_ROWS: usize = 16_384;
+
+/// An archived record to be packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The object's name.
+    pub object: ObjectKey,
+    /// Its tag, as the store lists it.
+    pub etag: ETag,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What all rows of a pack come to, in their order: SHA-256 over names and bodies.
+#[derive(Clone, Default)]
+pub struct RowsDigest(Sha256);
+
+impl RowsDigest {
+    /// Adds a row, by the hash of its body.
+    pub fn add(&mut self, object: &str, body_hash: &str) {
+        for part in [object, body_hash] {
+            self.0.update((part.len() as u64).to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// In lower-case hex.
+    pub fn hex(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The body of a row, put together; `None`: the row is damaged.
+pub fn body_of(columns: &Columns, row: usize) -> Option<Bytes> {
+    let rest = columns.text(Column::Rest, row)?;
+    let at = usize::try_from(columns.int(Column::ImageAt, row)?).ok()?;
+    let (before, after) = rest.split_at_checked(at)?;
+    let body = format!("{before}{}{}", columns.text(Column::Image, row)?, after.strip_prefix(NO_IMAGE)?);
+    (hash_of(body.as_bytes()) == columns.text(Column::Hash, row)?).then(|| body.into())
+}
+
+/// What stands in the rest of a body where its image was.
+const NO_IMAGE: &str = "null";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Packs of generated records: every row gives back its object's body, by whole files and by single row groups.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn original(n: usize, image: Value) -> Original {
+    let body = json!({
+        "afterimage": {
+            "format": 1, "service": "orders", "table": "Orders", "cause": if n.is_multiple_of(3) { "ttl" } else { "user" },
+            "deleted_at": "2026-11-21T10:00:00Z", "sequence": format!("{n:021}"), "key": ["pk", "sk"],
+        },
+        "dynamodb": { "Keys": { "pk": { "S": format!("p {n}") }, "sk": { "N": n.to_string() } }, "OldImage": image },
+        "eventID": format!("{n:x}"),
+    });
+    Original {
+        object: ObjectKey::new(format!("orders/2026/11/21/p {n:06}_{n}.json")).unwrap(),
+        etag: ETag::from(format!("tag {n}").as_str()),
+        body: body.to_string().into(),
+    }
+}
+
+fn pack(originals: &[Original]) -> (Bytes, Packed) {
+    let mut file = Vec::new();
+    let mut writer = PackWriter::new(&mut file).unwrap();
+    for original in originals {
+        writer.add(original).unwrap().unwrap();
+    }
+    let packed = writer.finish().unwrap();
+    (file.into(), packed)
+}
+
+fn all() -> Vec<Column> {
+    COLUMNS.iter().map(|(column, ..)| *column).collect()
+}
+
+/// Reads a row group by its ranges alone.
+fn group(file: &Bytes, footer: &Footer, place: usize, columns: &[Column]) -> Columns {
+    let ranges = footer.ranges(place, columns);
+    let piece = |range: &std::ops::Range<u64>| (range.start, file.slice(range.start as usize..range.end as usize));
+    let pieces = Pieces { length: file.len() as u64, pieces: ranges.iter().map(piece).collect() };
+    decode(footer, place, columns, pieces).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_row_gives_its_body_back(texts in prop::collection::vec("[^\u{0}]{0,40}", 1..40)) {
+        let image = |text: &String| json!({ "text": { "S": text }, "\"OldImage\":": { "NULL": true }, "n": { "N": "1E+400" } });
+        let originals: Vec<Original> = texts.iter().enumerate().map(|(n, text)| original(n, image(text))).collect();
+        let (file, packed) = pack(&originals);
+        prop_assert_eq!(packed.records, originals.len() as u64);
+        let footer = footer(&file).unwrap();
+        prop_assert_eq!((footer.records, &footer.digest), (packed.records, &packed.digest));
+        let rows = group(&file, &footer, 0, &all());
+        let mut digest = RowsDigest::default();
+        for (n, original) in originals.iter().enumerate() {
+            prop_assert_eq!(body_of(&rows, n), Some(original.body.clone()));
+            prop_assert_eq!(rows.text(Column::SortKey, n).map(str::to_owned), Some(n.to_string()));
+            digest.add(original.object.as_str(), rows.text(Column::Hash, n).unwrap());
+        }
+        prop_assert_eq!(digest.hex(), packed.digest);
+    }
+}
+
+#[test]
+fn large_packs_have_row_groups_that_say_what_they_have() {
+    let filler = "x".repeat(900);
+    let originals: Vec<Original> = (0..40_000).map(|n| original(n, json!({ "filler": { "S": filler } }))).collect();
+    let (file, packed) = pack(&originals);
+    assert!(packed.bytes > 20 * file.len() as u64, "{} of {}", file.len(), packed.bytes);
+    let length = footer_length(&file).unwrap();
+    let footer = footer(&file.slice(file.len() - length..)).unwrap();
+    assert!(footer.groups() > 2, "{}", footer.groups());
+    let mut at = 0;
+    for place in 0..footer.groups() {
+        let rows = group(&file, &footer, place, &[Column::Object, Column::Size, Column::DeletedAt]);
+        let names: Vec<&str> = (0..rows.rows).map(|row| rows.text(Column::Object, row).unwrap()).collect();
+        assert_eq!(footer.objects(place), Some((names[0], names[names.len() - 1])));
+        assert!(names.iter().zip(&originals[at..]).all(|(name, original)| *name == original.object.as_str()));
+        assert_eq!(rows.int(Column::Size, 0), Some(originals[at].body.len() as i64));
+        assert_eq!(rows.from_object(names[7]), 7);
+        assert_eq!((rows.from_object("a"), rows.from_object("z")), (0, rows.rows));
+        at += rows.rows;
+    }
+    assert_eq!(at, originals.len());
+}
+
+#[test]
+fn keys_of_every_kind_are_columns() {
+    let mut one = original(1, json!({}));
+    let body = String::from_utf8(one.body.to_vec()).unwrap();
+    one.body = body.replace(r#"{"S":"p 1"}"#, r#"{"B":"AAEC"}"#).replace(r#","sk":{"N":"1"}"#, "").into();
+    one.body = String::from_utf8(one.body.to_vec()).unwrap().replace(r#"["pk","sk"]"#, r#"["pk"]"#).into();
+    let (file, _) = pack(std::slice::from_ref(&one));
+    let rows = group(&file, &footer(&file).unwrap(), 0, &all());
+    let text = |column| rows.text(column, 0);
+    assert_eq!((text(Column::PartitionKey), text(Column::PartitionKeyType)), (Some("AAEC"), Some("B")));
+    assert_eq!((text(Column::SortKey), text(Column::SortKeyType)), (None, None));
+    assert_eq!(rows.int(Column::DeletedAt, 0), Some(1_795_255_200_000));
+    assert_eq!(body_of(&rows, 0), Some(one.body));
+}
+
+#[test]
+fn what_is_no_archived_record_is_not_packed() {
+    let mut writer = PackWriter::new(Vec::new()).unwrap();
+    let newer = r#"{"afterimage":{"format":2,"table":"t","cause":"user","deleted_at":"","sequence":"","key":[]},
+                    "dynamodb":{"Keys":{},"OldImage":{}}}"#;
+    for body in ["", "{", "[]", "{\"a\": 1}", newer] {
+        let mut one = original(1, json!({}));
+        one.body = body.as_bytes().to_vec().into();
+        assert!(writer.add(&one).unwrap().is_err(), "{body}");
+    }
+    assert_eq!(writer.finish().unwrap().records, 0);
+}
+
+#[test]
+fn a_damaged_pack_is_noticed() {
+    let originals: Vec<Original> = (0..50).map(|n| original(n, json!({ "n": { "N": n.to_string() } }))).collect();
+    let (file, _) = pack(&originals);
+    assert!(footer(&file.slice(..file.len() - 9)).is_err());
+    assert!(footer(b"PAR1").is_err() && footer(&[0; 64]).is_err());
+    let footer = footer(&file).unwrap();
+    // Wherever a byte differs: a row does not read back, or gives another hash than it says.
+    for place in (4..file.len() / 2).step_by(7) {
+        let mut damaged = file.to_vec();
+        damaged[place] ^= 0x40;
+        let damaged = Bytes::from(damaged);
+        let ranges = footer.ranges(0, &all());
+        let piece =
+            |range: &std::ops::Range<u64>| (range.start, damaged.slice(range.start as usize..range.end as usize));
+        let pieces = Pieces { length: file.len() as u64, pieces: ranges.iter().map(piece).collect() };
+        let Ok(rows) = decode(&footer, 0, &all(), pieces) else { continue };
+        for (row, original) in originals.iter().enumerate() {
+            let same = rows.text(Column::Object, row) == Some(original.object.as_str());
+            let body = body_of(&rows, row);
+            assert!(!same || body.is_none() || body.as_ref() == Some(&original.body), "byte {place}, row {row}");
+        }
+    }
+}

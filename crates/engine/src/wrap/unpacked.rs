@@ -1,0 +1,312 @@
+//! An archive with its packs opened: what stands in a pack is listed and read as the object that it was, beside the objects
+//! that there are. Who looks for a record need not know whether it was packed.
+//!
+//! Of a day no more is read than what is asked for: the ends of its packs, and of a row group the columns that are needed.
+//! The last ones are kept, since neighbours follow each other. Reads only.
+
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::format::archived::{META_CAUSE, META_HASH};
+use crate::format::packed::{Column, Columns, body_of};
+use crate::limits::{PACK_GROUPS_KEPT, PACKS_KEPT};
+use crate::ports::objects::{Attributes, Head, Listed, Object, ObjectRead, Page};
+use crate::steps::packs::{Pack, PackPlace, list, of_day};
+use crate::steps::verify::body_of as stream_of;
+use async_trait::async_trait;
+use lifecycle::archive::{ServiceName, parse};
+use lifecycle::event::Version;
+use lifecycle::ids::{ETag, ObjectKey, VersionId};
+use lifecycle::time::UnixMs;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+
+/// What a listing needs of a row.
+const LISTED: [Column; 4] = [Column::Object, Column::Etag, Column::Size, Column::DeletedAt];
+/// What the object's content needs besides.
+const WHOLE: [Column; 9] = [
+    Column::Object,
+    Column::Etag,
+    Column::Size,
+    Column::DeletedAt,
+    Column::Cause,
+    Column::Hash,
+    Column::Image,
+    Column::Rest,
+    Column::ImageAt,
+];
+
+/// An archive, packs and all.
+pub struct Unpacked {
+    inner: Arc<dyn ObjectRead>,
+    days: Kept<String, Vec<Arc<Pack>>>,
+    groups: Kept<(ObjectKey, usize, bool), Columns>,
+}
+
+/// A row of a pack.
+struct Row {
+    columns: Arc<Columns>,
+    row: usize,
+}
+
+impl Unpacked {
+    /// The same archive, with its packs opened.
+    pub fn new(inner: Arc<dyn ObjectRead>) -> Unpacked {
+        Unpacked { inner, days: Kept::of(PACKS_KEPT), groups: Kept::of(PACK_GROUPS_KEPT) }
+    }
+
+    /// The objects alone: packs, and records that are not packed.
+    pub fn objects(&self) -> &dyn ObjectRead {
+        self.inner.as_ref()
+    }
+
+    /// The packs of a day, opened.
+    pub async fn packs(&self, service: &ServiceName, day: &str) -> PortResult<Arc<Vec<Arc<Pack>>>> {
+        let open = || async {
+            let mut packs = Vec::new();
+            for (place, listed) in of_day(self.inner.as_ref(), service, day).await? {
+                packs.extend(Pack::open(self.inner.as_ref(), place, &listed).await?.map(Arc::new));
+            }
+            Ok(packs)
+        };
+        self.days.get(format!("{service}/{day}"), open).await
+    }
+
+    async fn group(&self, pack: &Pack, group: usize, columns: &[Column]) -> PortResult<Arc<Columns>> {
+        let key = (pack.name().clone(), group, columns.len() == WHOLE.len());
+        self.groups.get(key, || pack.read(self.inner.as_ref(), group, columns)).await
+    }
+
+    /// The row of an object, if it stands in a pack.
+    async fn row(&self, name: &ObjectKey) -> PortResult<Option<Row>> {
+        let Some(parsed) = parse(name) else { return Ok(None) };
+        for pack in self.packs(&parsed.service, &parsed.day).await?.iter() {
+            let holds = |group: &usize| {
+                pack.footer.objects(*group).is_some_and(|(first, last)| (first..=last).contains(&name.as_str()))
+            };
+            let Some(group) = (0..pack.footer.groups()).find(holds) else { continue };
+            let columns = self.group(pack, group, &WHOLE).await?;
+            let row = columns.from_object(name.as_str());
+            if columns.text(Column::Object, row) == Some(name.as_str()) {
+                return Ok(Some(Row { columns, row }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Rows as a listing has them: those after `after`, up to `until`; at most `limit`, and whether there are more.
+    async fn rows(
+        &self,
+        service: &ServiceName,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        until: Option<&ObjectKey>,
+        limit: usize,
+    ) -> PortResult<(Vec<Listed>, bool)> {
+        let stretch = Stretch { prefix, after: after.map(ObjectKey::as_str), until: until.map(ObjectKey::as_str) };
+        let mut found: Vec<Listed> = Vec::new();
+        let mut seen = stretch.first_day(service);
+        loop {
+            let Page { items, next } = list(self.inner.as_ref(), service, seen.as_ref(), 1).await?;
+            let Some((PackPlace { day, .. }, listed)) = items.into_iter().next() else {
+                match next {
+                    Some(next) => seen = Some(next),
+                    None => return Ok((found, false)),
+                }
+                continue;
+            };
+            if stretch.ends_before(&format!("{service}/{day}/")) {
+                return Ok((found, false));
+            }
+            let mut of_day = Vec::new();
+            for pack in self.packs(service, &day).await?.iter() {
+                self.rows_of(pack, &stretch, limit - found.len(), &mut of_day).await?;
+            }
+            of_day.sort_by(|one, other| one.key.cmp(&other.key));
+            of_day.dedup_by(|one, other| one.key == other.key);
+            found.extend(of_day);
+            if found.len() > limit {
+                found.truncate(limit);
+                return Ok((found, true));
+            }
+            // Behind all packs of that day.
+            let folder = listed.key.as_str().rsplit_once('/').map_or(listed.key.as_str(), |(folder, _)| folder);
+            seen = ObjectKey::new(format!("{folder}0")).ok();
+        }
+    }
+
+    /// One more than `limit` at most: so that it is known that there are more.
+    async fn rows_of(
+        &self,
+        pack: &Pack,
+        stretch: &Stretch<'_>,
+        limit: usize,
+        found: &mut Vec<Listed>,
+    ) -> PortResult<()> {
+        let mut wanted = limit + 1;
+        for group in 0..pack.footer.groups() {
+            let Some((first, last)) = pack.footer.objects(group) else { continue };
+            if stretch.is_behind(last) || stretch.ends_before(first) {
+                continue;
+            }
+            let columns = self.group(pack, group, &LISTED).await?;
+            let start = columns.from_object(stretch.after.unwrap_or(stretch.prefix).max(stretch.prefix));
+            for row in start..columns.rows {
+                let Some(listed) = listed(&columns, row) else { continue };
+                if wanted == 0 || stretch.ends_before(listed.key.as_str()) {
+                    return Ok(());
+                }
+                if stretch.has(listed.key.as_str()) {
+                    found.push(listed);
+                    wanted -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A stretch of names.
+struct Stretch<'a> {
+    prefix: &'a str,
+    after: Option<&'a str>,
+    until: Option<&'a str>,
+}
+
+impl Stretch<'_> {
+    fn has(&self, name: &str) -> bool {
+        name.starts_with(self.prefix) && !self.is_behind(name) && self.until.is_none_or(|until| name <= until)
+    }
+
+    /// Whether the stretch begins after that name.
+    fn is_behind(&self, name: &str) -> bool {
+        self.after.is_some_and(|after| name <= after) || (name < self.prefix)
+    }
+
+    /// Whether that name, and all after it, are no part of it.
+    fn ends_before(&self, name: &str) -> bool {
+        let is_past = name > self.prefix && !name.starts_with(self.prefix) && !self.prefix.starts_with(name);
+        is_past || self.until.is_some_and(|until| name > until)
+    }
+
+    /// Before the packs of the first day that it may have names of; `None`: of any day.
+    fn first_day(&self, service: &ServiceName) -> Option<ObjectKey> {
+        let start = self.after.unwrap_or(self.prefix).max(self.prefix);
+        let day = start.strip_prefix(service.as_str())?.strip_prefix('/')?.get(..10)?;
+        ObjectKey::new(format!("packed/service={service}/day={}", day.replace('/', "-"))).ok()
+    }
+}
+
+fn listed(columns: &Columns, row: usize) -> Option<Listed> {
+    let key = ObjectKey::new(columns.text(Column::Object, row)?).ok()?;
+    Some(Listed { key, version: version(columns, row)?, last_modified: moment(columns, row)?, storage_class: None })
+}
+
+fn version(columns: &Columns, row: usize) -> Option<Version> {
+    let etag = ETag::from(columns.text(Column::Etag, row)?);
+    Some(Version { version_id: None, etag, size: u64::try_from(columns.int(Column::Size, row)?).ok()? })
+}
+
+fn moment(columns: &Columns, row: usize) -> Option<UnixMs> {
+    columns.int(Column::DeletedAt, row).map(UnixMs)
+}
+
+impl Row {
+    fn head(&self) -> Option<Head> {
+        let text = |column| self.columns.text(column, self.row).map(str::to_owned);
+        let metadata = [(META_CAUSE, text(Column::Cause)?), (META_HASH, text(Column::Hash)?)];
+        Some(Head {
+            version: version(&self.columns, self.row)?,
+            last_modified: moment(&self.columns, self.row)?,
+            checksum: None,
+            storage_class: None,
+            metadata: metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        })
+    }
+}
+
+#[async_trait]
+impl ObjectRead for Unpacked {
+    async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>> {
+        if let Some(head) = self.inner.head(key, version).await? {
+            return Ok(Some(head));
+        }
+        Ok(self.row(key).await?.and_then(|row| row.head()))
+    }
+
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: Option<&VersionId>,
+        range: Option<Range<u64>>,
+    ) -> PortResult<Option<Object>> {
+        if let Some(object) = self.inner.get(key, version, range.clone()).await? {
+            return Ok(Some(object));
+        }
+        let Some(row) = self.row(key).await? else { return Ok(None) };
+        let Some((head, body)) = row.head().zip(body_of(&row.columns, row.row)) else {
+            let why = "its row in a pack is not what was packed".to_owned();
+            return Err(PortError::new("read packed record", key, ErrorKind::Damaged(why)));
+        };
+        let body = match range {
+            None => body,
+            Some(range) => {
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(body.len());
+                body.slice(place(range.start)..place(range.end))
+            }
+        };
+        Ok(Some(Object { head, attributes: Attributes::default(), body: stream_of(body) }))
+    }
+
+    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+        self.inner.retrieve(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
+        let Page { mut items, next } = self.inner.list(prefix, after, limit).await?;
+        let service = prefix.split_once('/').and_then(|(service, _)| ServiceName::new(service).ok());
+        let Some(service) = service else { return Ok(Page { items, next }) };
+        // Beyond a page that is not the last one, objects are not known yet.
+        let (rows, has_more) = self.rows(&service, prefix, after, next.as_ref(), limit).await?;
+        if rows.is_empty() {
+            return Ok(Page { items, next });
+        }
+        let there: std::collections::BTreeSet<&ObjectKey> = items.iter().map(|listed| &listed.key).collect();
+        let packed: Vec<Listed> = rows.into_iter().filter(|row| !there.contains(&row.key)).collect();
+        items.extend(packed);
+        items.sort_by(|one, other| one.key.cmp(&other.key));
+        let is_cut = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().map(|listed| listed.key.clone());
+        let next = if is_cut || has_more { last } else { next };
+        Ok(Page { items, next })
+    }
+}
+
+/// The last few of something that takes time to read: whoever asks for one that is being read waits for it.
+struct Kept<K, V> {
+    most: usize,
+    kept: Mutex<VecDeque<(K, Reading<V>)>>,
+}
+
+/// What is read, or is being read.
+type Reading<V> = Arc<OnceCell<Arc<V>>>;
+
+impl<K: PartialEq, V> Kept<K, V> {
+    fn of(most: usize) -> Kept<K, V> {
+        Kept { most, kept: Mutex::default() }
+    }
+
+    async fn get<F: Future<Output = PortResult<V>>>(&self, key: K, read: impl FnOnce() -> F) -> PortResult<Arc<V>> {
+        let cell = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = kept.iter().position(|(other, _)| *other == key);
+            let entry = place.and_then(|place| kept.remove(place)).unwrap_or_else(|| (key, Arc::default()));
+            let cell = entry.1.clone();
+            kept.push_front(entry);
+            kept.truncate(self.most);
+            cell
+        };
+        cell.get_or_try_init(|| async { read().await.map(Arc::new) }).await.cloned()
+    }
+}
