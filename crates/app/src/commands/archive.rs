@@ -43,7 +43,7 @@ pub(crate) async fn act(
         }
         ArchiveAct::Get { service, table, key, at } => {
             let service = known_service(instance, service).await?;
-            get(instance, &service, table.clone(), key, moment(instance, *at)).await
+            get(instance, &service, table.clone(), key, *at).await
         }
         ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
         ArchiveAct::SelfTest(asked) => self_test(instance, asked, who, feed, cancel).await,
@@ -230,8 +230,10 @@ async fn get(
     service: &ServiceName,
     table: Option<String>,
     key: &str,
-    at: UnixMs,
+    at: Option<i64>,
 ) -> Result<Answer, Failure> {
+    let then = at.map(|at| format!(" up to {}", UnixMs(at))).unwrap_or_default();
+    let at = moment(instance, at);
     let mut newest: Option<Found> = None;
     for archive in archives(instance, service)? {
         let found = find_record(archive.as_ref(), &Which { service, table: table.as_deref(), key, at }).await?;
@@ -240,7 +242,7 @@ async fn get(
     }
     let Some(found) = newest else {
         return Err(Failure::failed(format!(
-            "no deletion of `{key}` up to {at} is archived under {service}: `afterimage archive ls {service}` lists what is"
+            "no deletion of `{key}`{then} is archived under {service}: `afterimage archive ls {service}` lists what is"
         )));
     };
     Ok(Answer::Record(Box::new(RecordView {

@@ -115,7 +115,7 @@ fn statements_that_do_more_than_read_are_refused_and_say_what_is_wrong() {
         (&vacuum, "gives no rows"),
         ("PRAGMA database_list", "not authorized"),
         ("SELECT 1; SELECT 2", "more than one statement"),
-        ("SELECT nothing FROM deletions", "no such column: nothing"),
+        ("SELECT colour FROM deletions", "no such column: colour"),
         ("SELEC 1", "syntax error"),
         ("", "gives no rows"),
     ] {
