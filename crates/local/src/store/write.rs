@@ -3,8 +3,8 @@
 //! Order of writes (I1, I8): temporary file, with its label → fsync → rename → fsync of the folder → one transaction {object
 //! row, superseded row of the version before, event}. Only then is the caller told. A crash before the rename leaves a
 //! temporary file, which the next opening removes; after it, in a source, a version that no row knows (a reindex removes
-//! it; nobody was told of it); in a destination, a complete copy without index row, which HEAD finds by its path and a
-//! reindex takes in. After the transaction everything is there and the event is delivered.
+//! it; nobody was told of it); in a destination, a complete copy without index row, which HEAD finds by its path and
+//! which is taken in by a reindex, or by the next put that is refused because it is there. After the transaction everything is there and the event is delivered.
 //!
 //! A destination that replaces a file in place and crashes before its row is written has the new content and the old row:
 //! reading reports damage until the mirror, whose event is delivered again, has written it once more.
@@ -97,7 +97,25 @@ impl Bucket {
             (Onto::This(etag), Some(old)) => old.etag == *etag,
             _ => false,
         };
-        if met { Ok(old) } else { Err(StoreError::PreconditionFailed) }
+        if met {
+            return Ok(old);
+        }
+        if let Some(old) = old {
+            self.take_in_what_a_crash_left(key, old).await?;
+        }
+        Err(StoreError::PreconditionFailed)
+    }
+
+    /// Whoever is told that an object is there, and so does not write it, leaves it to this to be listed: a kill after its file
+    /// was durable kept its row from being written. The caller holds the key's lock.
+    async fn take_in_what_a_crash_left(&self, key: &ObjectKey, found: Row) -> StoreResult<()> {
+        let (id, wanted) = (self.held.id, key.clone());
+        let find = move |db: &Connection| index::find(db, id, &wanted);
+        let has_row = self.store.db.read("read object row", key.as_str(), find).await?.is_some();
+        if !has_row && self.held.info.role == Role::Destination {
+            self.commit("put object", found, |_| Ok(Ok(()))).await?;
+        }
+        Ok(())
     }
 
     /// Where a new version goes. The caller holds the key's lock.

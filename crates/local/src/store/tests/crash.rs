@@ -2,7 +2,7 @@
 
 use super::clients::copy;
 use super::*;
-use engine::ports::objects::PurgeItem;
+use engine::ports::objects::{PurgeItem, Written};
 
 #[tokio::test]
 async fn a_put_killed_at_any_step_is_there_with_its_event_or_not_at_all() {
@@ -45,6 +45,30 @@ async fn a_copy_killed_at_any_step_is_whole_or_not_there_and_is_found_by_its_pat
         copy(&world, "a", "a.copy").await.unwrap();
         assert_eq!(get(&world.copies, "a.copy").await.unwrap(), "1");
         assert_eq!(world.files("copies"), ["a.copy"]);
+    }
+}
+
+/// An archive puts a record again after a kill, under the condition that nothing is there: told that it is, it goes on, and
+/// nothing else would ever bring it into a listing.
+#[tokio::test]
+async fn what_a_crash_left_without_a_row_is_listed_once_a_put_is_refused_for_it() {
+    let world = World::new().await;
+    world.fail_at(Step::Published, ErrorKind::Cancelled);
+    let put = async |world: &World, bytes: &'static str| {
+        let writer = world.store.writer(&name("copies")).unwrap();
+        writer.put(&key("a"), body(bytes.into()), &Attributes::default(), Onto::Nothing).await
+    };
+    assert!(put(&world, "1").await.is_err());
+    let world = world.crashed().await;
+    let listed = async || {
+        let listed = world.store.reader(&name("copies")).unwrap().list("", None, 10).await.unwrap();
+        listed.items.into_iter().map(|listed| (listed.key.to_string(), listed.version.size)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, []);
+    for _ in 0..2 {
+        assert!(matches!(put(&world, "22").await, Ok(Written::DestinationChanged)));
+        assert_eq!(listed().await, [("a".to_owned(), 1)]);
+        assert_eq!(get(&world.copies, "a").await.unwrap(), "1");
     }
 }
 
