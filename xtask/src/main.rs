@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step { name: "advisories", what: "known vulnerabilities", run: licences::advisories },
     Step { name: "clippy", what: "no warning in any target", run: clippy },
     Step { name: "clippy-sabotage", what: "the same with the guards removable", run: clippy_sabotage },
+    Step { name: "clippy-lean", what: "the same without tables of this machine", run: clippy_lean },
     Step { name: "docs", what: "rustdoc without a warning", run: docs },
     Step { name: "tests", what: "all Rust tests but the simulation", run: tests },
     Step { name: "full-disk", what: "a disk that is really full loses nothing", run: full_disk },
@@ -85,6 +86,10 @@ fn clippy_sabotage() -> Result<Outcome> {
         "cargo clippy -p afterimage-lifecycle -p afterimage-engine --all-targets --features sabotage -- -D warnings",
     )
     .run()
+}
+
+fn clippy_lean() -> Result<Outcome> {
+    Sh::new("cargo clippy -p afterimage --no-default-features -- -D warnings").run()
 }
 
 fn docs() -> Result<Outcome> {

@@ -450,6 +450,8 @@ pub(crate) struct Credentials {
     pub(crate) region: String,
     /// The endpoint's address while `serve` runs.
     pub(crate) endpoint: Option<String>,
+    /// The same of the DynamoDB endpoint.
+    pub(crate) tables_endpoint: Option<String>,
     /// They were made just now.
     pub(crate) rotated: bool,
 }

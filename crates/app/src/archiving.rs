@@ -8,7 +8,7 @@ use crate::home::{Home, Kept};
 use crate::instance::{Instance, UNPOISONED};
 use crate::limits::{STREAMS_AGAIN, STREAMS_LOOK_EVERY};
 use aws::{DynamoDbStream, SqsQueue};
-use engine::config::ArchiveConfig;
+use engine::config::{ArchiveConfig, LOCAL_SERVICE};
 use engine::flows::archive::Archive;
 use engine::flows::follow::{Follower, Seen};
 use engine::ports::metrics::{Counter, Metrics};
@@ -76,6 +76,16 @@ impl Archiving {
     /// The archive's objects, to read.
     pub(crate) fn objects(&self, instance: &Instance) -> Result<Arc<dyn ObjectRead>, Failure> {
         self.destination.reader(&instance.store, &retries(instance))
+    }
+
+    /// Whether it is that of a table of this machine.
+    pub(crate) fn is_own(&self) -> bool {
+        self.config.table.service.as_deref() == Some(LOCAL_SERVICE)
+    }
+
+    /// Whether it is that of this table of this machine.
+    pub(crate) fn is_of_own(&self, table: &str) -> bool {
+        self.is_own() && self.config.table.name == table
     }
 
     /// The archive, packs and all, to read.

@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     }
     refuse_open_address(&config)?;
     let mut signals = Signals::new()?;
-    let (folder, listener) = take(&config).await?;
+    let (folder, listener, tables_listener) = take(&config).await?;
     if let Some(file) = &file {
         remember(folder.path(), file)?;
     }
@@ -60,6 +60,10 @@ pub(crate) async fn serve(
     reach(&instance).await?;
     let address = listener.local_addr().context("cannot read the endpoint's own address")?;
     instance.endpoint.set(format!("http://{address}")).expect("set once, here");
+    if let Some(listener) = &tables_listener {
+        let address = listener.local_addr().context("cannot read the DynamoDB endpoint's own address")?;
+        instance.tables_endpoint.set(format!("http://{address}")).expect("set once, here");
+    }
     let control = server::listen(instance.folder.path()).context("cannot open the control socket")?;
 
     let (cancel, driven) = (CancellationToken::new(), CancellationToken::new());
@@ -77,12 +81,16 @@ pub(crate) async fn serve(
     for intake in instance.all_intakes() {
         tasks.spawn(intake::drive(instance.clone(), intake, driven.clone()));
     }
-    for archiving in instance.all_archivings() {
+    for archiving in instance.all_archivings().into_iter().filter(|archiving| !archiving.is_own()) {
         tasks.spawn(archiving::follow(instance.clone(), archiving, driven.clone()));
     }
-    for archiving in packing::to_pack(&instance, None) {
+    for archiving in packing::to_pack(instance.all_archivings()) {
         tasks.spawn(packing::pack_by_schedule(instance.clone(), archiving, cancel.clone()));
     }
+    let serving_tables = match (&instance.tables, tables_listener) {
+        (Some(tables), Some(listener)) => Some(tables.serve(&instance, listener, &tasks, (&cancel, &driven)).await?),
+        _ => None,
+    };
     tasks.spawn(server::serve(control, runner(&instance), instance.clock.clone(), cancel.clone()));
     for policy in instance.policies.all() {
         schedule::start(&instance, policy.name.as_str(), &tasks, &cancel);
@@ -98,7 +106,10 @@ pub(crate) async fn serve(
     driven.cancel();
     tasks.close();
     let finish = async {
-        let endpoint = serving.await;
+        let mut endpoint = serving.await;
+        if let Some(serving) = serving_tables {
+            endpoint = endpoint.and(serving.await);
+        }
         tasks.wait().await;
         match failed {
             Some(driver) => (endpoint, driver),
@@ -152,6 +163,7 @@ impl Instance {
 }
 
 fn refuse_open_address(config: &Config) -> Result<(), Failure> {
+    // What the file says of the other endpoint was judged when it was read.
     let listen = config.endpoint.listen;
     if listen.ip().is_loopback() || config.endpoint.allow_remote {
         return Ok(());
@@ -162,10 +174,10 @@ fn refuse_open_address(config: &Config) -> Result<(), Failure> {
     )))
 }
 
-/// Takes the port and the data folder. The port first: a start that cannot be must not leave a new folder behind.
-async fn take(config: &Config) -> Result<(Folder, TcpListener), Failure> {
-    match bind(config.endpoint.listen).await {
-        Ok(listener) => Ok((Folder::open(&config.data_dir, IfMissing::Create)?, listener)),
+/// Takes the ports and the data folder. The ports first: a start that cannot be must not leave a new folder behind.
+async fn take(config: &Config) -> Result<(Folder, TcpListener, Option<TcpListener>), Failure> {
+    match bind_all(config).await {
+        Ok((s3, tables)) => Ok((Folder::open(&config.data_dir, IfMissing::Create)?, s3, tables)),
         // Whoever has the folder has the port, most likely, and is the one to be named.
         Err(no_port) if is_data_folder(&config.data_dir) => {
             Folder::open(&config.data_dir, IfMissing::Refuse)?;
@@ -175,12 +187,25 @@ async fn take(config: &Config) -> Result<(Folder, TcpListener), Failure> {
     }
 }
 
-async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+async fn bind_all(config: &Config) -> Result<(TcpListener, Option<TcpListener>), Failure> {
+    let s3 = bind(config.endpoint.listen, "").await?;
+    let tables = match config.tables_listen() {
+        Some(listen) => {
+            let instead =
+                ", or set `listen` under [dynamodb_endpoint] in a configuration, or dynamodb_endpoint = \"off\"";
+            Some(bind(listen, instead).await.map_err(|failure| failure.while_doing("no place for DynamoDB"))?)
+        }
+        None => None,
+    };
+    Ok((s3, tables))
+}
+
+async fn bind(listen: SocketAddr, or_instead: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).await.map_err(|error| {
         let why = match error.kind() {
             ErrorKind::AddrInUse => format!(
                 "cannot listen on {listen}: another process has the port; stop it, or choose another with \
-                 `--listen {}:0` (any free port)",
+                 `--listen {}:0` (any free port){or_instead}",
                 listen.ip()
             ),
             ErrorKind::PermissionDenied => {
@@ -201,11 +226,13 @@ fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Styl
         secret_access_key: credentials.secret_key().to_owned(),
         region: REGION.to_owned(),
         endpoint: Some(endpoint.clone()),
+        tables_endpoint: instance.tables_endpoint.get().cloned(),
         rotated: false,
     };
     if style == Style::Json {
         let ready = serde_json::json!({
             "endpoint": endpoint,
+            "dynamodb_endpoint": pair.tables_endpoint,
             "data_dir": instance.folder.path(),
             "pid": std::process::id(),
             "access_key_id": pair.access_key_id,
@@ -215,6 +242,9 @@ fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Styl
         return Ok(());
     }
     println!("afterimage {} serves S3 at {endpoint}", env!("CARGO_PKG_VERSION"));
+    if let Some(tables) = &pair.tables_endpoint {
+        println!("and DynamoDB at {tables}");
+    }
     println!("data folder {}", instance.folder.path().display());
     println!();
     match file {
@@ -235,6 +265,9 @@ fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Styl
             println!("  {} history Assignment1.txt", called(place));
             println!("  aws s3 rm s3://{TRIAL_SOURCE}/Assignment1.txt");
             println!();
+            if pair.tables_endpoint.is_some() {
+                announce_tables(place);
+            }
             let terms = &instance.config.policies[0].terms;
             println!(
                 "This is a short retention for trying out: {} copies of an object, and those of a deleted one go after {}.",
@@ -246,6 +279,21 @@ fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Styl
     println!();
     println!("ready (Ctrl-C stops)");
     Ok(())
+}
+
+/// The first steps with a table. The first line's answer is cut short: a pager would wait for a key.
+fn announce_tables(place: &Place) {
+    println!("And with records of a table, which are archived when they are deleted:");
+    println!(
+        "  aws dynamodb create-table --table-name Orders --attribute-definitions AttributeName=id,AttributeType=S \
+         --key-schema AttributeName=id,KeyType=HASH --billing-mode PAY_PER_REQUEST --query TableDescription.TableStatus"
+    );
+    println!(
+        "  aws dynamodb put-item --table-name Orders --item '{{\"id\": {{\"S\": \"USER#1\"}}, \"total\": {{\"N\": \"12.5\"}}}}'"
+    );
+    println!("  aws dynamodb delete-item --table-name Orders --key '{{\"id\": {{\"S\": \"USER#1\"}}}}'");
+    println!("  {} archive get Orders USER#1", called(place));
+    println!();
 }
 
 /// How this program was called, with the flags that find the same folder again.

@@ -8,6 +8,7 @@ use crate::folder::Folder;
 use crate::home::{Home, Kept};
 use crate::intake::Intake;
 use crate::remote::Remotes;
+use crate::tables::Own;
 use engine::config::{Config, PolicyConfig};
 use engine::driver::Policies;
 use engine::policy::Policy;
@@ -20,9 +21,11 @@ use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use local::credentials::Keyring;
 use local::journal::FileJournal;
+use local::sqlite::catalog::SqliteCatalog;
 use local::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use tokio::sync::OnceCell;
 
 /// Why a lock is never poisoned: what runs under it cannot panic.
 pub(crate) const UNPOISONED: &str = "no holder of this lock panics";
@@ -55,6 +58,10 @@ pub(crate) struct Instance {
     pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
     /// Tables whose deleted records are archived.
     pub(crate) archivings: RwLock<Vec<Arc<Archiving>>>,
+    /// This machine's own tables, unless they are switched off.
+    pub(crate) tables: Option<Own>,
+    /// Leases that are no table's: one file, opened once.
+    pub(crate) leases: OnceCell<Arc<SqliteCatalog>>,
     /// The queue of the events of buckets here.
     pub(crate) queue: Arc<dyn EventQueue>,
     /// Events given up.
@@ -69,6 +76,8 @@ pub(crate) struct Instance {
     pub(crate) started_at: UnixMs,
     /// Set while `serve` runs: the endpoint's address.
     pub(crate) endpoint: OnceLock<String>,
+    /// The same of the DynamoDB endpoint, if there is one.
+    pub(crate) tables_endpoint: OnceLock<String>,
 }
 
 /// What is known of a policy besides what its flows need.
@@ -129,8 +138,11 @@ impl Instance {
         for setting in settings {
             setting.catalog.close().await;
         }
-        for archiving in self.all_archivings() {
-            archiving.leases.close().await;
+        if let Some(leases) = self.leases.get() {
+            leases.close().await;
+        }
+        if let Some(tables) = &self.tables {
+            tables.close().await;
         }
         self.journal_read.close().await;
         self.store.close().await;

@@ -41,5 +41,14 @@ pub(crate) const REACH_WAIT: SpanMs = SpanMs::seconds(30);
 pub(crate) const STREAMS_LOOK_EVERY: SpanMs = SpanMs::minutes(1);
 /// How long a table whose stream cannot be opened is left alone.
 pub(crate) const STREAMS_AGAIN: SpanMs = SpanMs::seconds(30);
+/// How long a table whose stream is to end waits for its last records to be archived.
+#[cfg(feature = "dynamodb")]
+pub(crate) const STREAM_END_WAIT: SpanMs = SpanMs::seconds(15);
+/// How often it is looked whether they are.
+#[cfg(feature = "dynamodb")]
+pub(crate) const STREAM_END_LOOK_EVERY: SpanMs = SpanMs(100);
+/// How often the streams of this machine's tables forget what is old and archived.
+#[cfg(feature = "dynamodb")]
+pub(crate) const STREAM_FORGET_EVERY: SpanMs = SpanMs::hours(1);
 /// How far the reading of a stream may lie behind before `status --check` complains.
 pub(crate) const ARCHIVE_LAG_MAX: SpanMs = SpanMs::minutes(15);

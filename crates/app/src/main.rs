@@ -28,6 +28,11 @@ mod remote;
 mod schedule;
 mod signals;
 mod snapshot;
+#[cfg(feature = "dynamodb")]
+mod tables;
+#[cfg(not(feature = "dynamodb"))]
+#[path = "no_tables.rs"]
+mod tables;
 mod when;
 mod who;
 mod wiring;

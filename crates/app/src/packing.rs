@@ -12,7 +12,6 @@ use engine::flows::pack::{PackRecords, PackRequest};
 use engine::ports::progress::Silent;
 use engine::steps::archived_names::Days;
 use engine::steps::purge::Purger;
-use lifecycle::archive::ServiceName;
 use lifecycle::time::{SpanMs, UnixMs};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -39,12 +38,13 @@ pub(crate) fn packer(instance: &Instance, archiving: &Archiving, who: &str) -> R
 }
 
 /// The archives of which each is packed for all that share its service and destination.
-pub(crate) fn to_pack(instance: &Instance, service: Option<&ServiceName>) -> Vec<Arc<Archiving>> {
+pub(crate) fn to_pack(archivings: Vec<Arc<Archiving>>) -> Vec<Arc<Archiving>> {
     let mut chosen: Vec<Arc<Archiving>> = Vec::new();
-    for archiving in instance.all_archivings() {
-        let ArchiveConfig { service: of, destination, .. } = &archiving.config;
-        let same = |other: &Arc<Archiving>| other.config.service == *of && other.config.destination == *destination;
-        if service.is_none_or(|service| service == of) && !chosen.iter().any(same) {
+    for archiving in archivings {
+        let ArchiveConfig { service, destination, .. } = &archiving.config;
+        let same =
+            |other: &Arc<Archiving>| other.config.service == *service && other.config.destination == *destination;
+        if !chosen.iter().any(same) {
             chosen.push(archiving);
         }
     }

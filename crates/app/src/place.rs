@@ -6,7 +6,7 @@
 use crate::cli::Place;
 use crate::exit::Failure;
 use anyhow::Context;
-use engine::config::{Config, DATA_DIR};
+use engine::config::{Config, DATA_DIR, TablesConfig};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,10 @@ pub(crate) fn choose(place: &Place) -> Result<Chosen, Failure> {
     };
     if let Some(folder) = by_flags {
         config.data_dir = folder;
+    }
+    // What nobody asked for is not refused by a program that does not have it.
+    if !cfg!(feature = "dynamodb") && config.tables == Some(TablesConfig::default()) {
+        config.tables = None;
     }
     Ok(Chosen { config, file })
 }

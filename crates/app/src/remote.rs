@@ -6,7 +6,7 @@ use crate::exit::Failure;
 use aws::dynamodb::{DynamoDbCatalog, DynamoDbTable, create_table, key_of_table};
 use aws::parse::Channel;
 use aws::parse::records::RecordedTable;
-use aws::{DynamoDbStream, QueueHolds, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
+use aws::{AnswersHere, DynamoDbStream, QueueHolds, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
 use engine::config::{ArchiveConfig, EventChannel, EventsPlace, PolicyConfig, Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::clock::{Clock, Nonces};
@@ -28,8 +28,13 @@ pub(crate) struct Remotes {
 }
 
 impl Remotes {
-    pub(crate) fn new(configured: Vec<ServiceConfig>, missing_table: MissingTable) -> Remotes {
-        Remotes { services: Services::new(configured), missing_table }
+    /// `here`: this machine's own tables.
+    pub(crate) fn new(
+        configured: Vec<ServiceConfig>,
+        missing_table: MissingTable,
+        here: Option<Arc<dyn AnswersHere>>,
+    ) -> Remotes {
+        Remotes { services: Services::new(configured, here), missing_table }
     }
 
     /// A bucket. It is asked nothing yet, as nothing here is: see `reach.rs`.

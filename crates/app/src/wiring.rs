@@ -9,16 +9,21 @@ use crate::instance::{Instance, Setting, UNPOISONED};
 use crate::intake::Intake;
 use crate::reach::Me;
 use crate::remote::{MissingTable, Remotes};
+use crate::tables;
 use anyhow::Context;
-use engine::config::{ArchiveConfig, COPIES_SUFFIX, CatalogPlace, Config, Destination, PolicyConfig};
+use engine::config::{
+    ArchiveConfig, COPIES_SUFFIX, CatalogPlace, Config, Destination, LOCAL_SERVICE, Packing, PolicyConfig, Remote,
+};
 use engine::driver::Policies;
-use engine::error::ErrorKind as PortErrorKind;
+use engine::error::{ErrorKind as PortErrorKind, PortResult};
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
+use engine::steps::archived_names::{Days, days};
 use engine::steps::purge::Purger;
 use engine::wrap::owned::{Claim, Ownership};
 use engine::wrap::retry::Retries;
+use lifecycle::archive::ServiceName;
 use local::clock::SystemNonces;
 use local::credentials::{Credentials, Keyring};
 use local::journal::FileJournal;
@@ -52,14 +57,21 @@ pub(crate) async fn open(
     let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().context("the operating system gave no random numbers")?);
     let (credentials, _) = Credentials::load_or_create(&data)?;
     let store = Store::open(&data, clock.clone(), nonces.clone()).await?;
-    find_lost_buckets(&data, &config, &store).await?;
+    let tables = tables::open(&data, &config).await?;
+    let has_tables = match &tables {
+        Some(tables) => !tables.all().await?.is_empty(),
+        None => false,
+    };
+    find_lost_buckets(&data, &config, has_tables, &store).await?;
     let journal = Arc::new(FileJournal::open(&data.join("journal"))?);
     let spool = store.spool().clone();
     let instance = Arc::new(Instance {
         started_at: clock.now(),
-        services: Remotes::new(config.services.clone(), missing_table),
+        services: Remotes::new(config.services.clone(), missing_table, tables.as_ref().map(|tables| tables.answers())),
         intakes: RwLock::new(BTreeMap::new()),
         archivings: RwLock::default(),
+        tables,
+        leases: tokio::sync::OnceCell::new(),
         config,
         metrics: Arc::new(Counters::default()),
         policies: Policies::default(),
@@ -72,6 +84,7 @@ pub(crate) async fn open(
         journal_read: journal,
         keyring: Keyring::new(credentials),
         endpoint: OnceLock::new(),
+        tables_endpoint: OnceLock::new(),
         store,
         clock,
         nonces,
@@ -90,6 +103,14 @@ pub(crate) async fn open(
             archiving.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{table}")))?;
         instance.archivings.write().expect(UNPOISONED).push(Arc::new(archiving));
     }
+    let own = match &instance.tables {
+        Some(tables) => tables.with_streams().await?,
+        None => Vec::new(),
+    };
+    for table in own {
+        let opened = archiving_of_own_table(&instance, &table).await;
+        opened.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{LOCAL_SERVICE}@{table}")))?;
+    }
     for bucket in buckets_by_default(&instance) {
         // Not a bucket that a client made, or one whose copies would collide: `status` shows it without a policy.
         match default_policy(&instance, &bucket) {
@@ -103,7 +124,7 @@ pub(crate) async fn open(
 
 /// Folders of buckets that the index does not know, because `state.sqlite` was lost: their buckets are made again, with
 /// the objects that the files are.
-async fn find_lost_buckets(data: &Path, config: &Config, store: &Arc<Store>) -> Result<(), Failure> {
+async fn find_lost_buckets(data: &Path, config: &Config, has_tables: bool, store: &Arc<Store>) -> Result<(), Failure> {
     let folders = data.join(BUCKETS_FOLDER);
     let entries = match fs::read_dir(&folders) {
         Ok(entries) => entries,
@@ -123,7 +144,8 @@ async fn find_lost_buckets(data: &Path, config: &Config, store: &Arc<Store>) -> 
         let named = Destination::Bucket(name.to_string());
         let copies = name.as_str().ends_with(COPIES_SUFFIX)
             || config.policies.iter().any(|policy| policy.destination == named)
-            || config.archives.iter().any(|archive| archive.destination == named);
+            || config.archives.iter().any(|archive| archive.destination == named)
+            || (has_tables && config.tables.as_ref().is_some_and(|tables| tables.archive == named));
         let role = if copies { Role::Destination } else { Role::Source };
         tracing::warn!(bucket = %name, "the index of buckets did not know it: made again from its files");
         make(store, name, role, None).await?;
@@ -249,14 +271,11 @@ async fn source_of(instance: &Instance, config: &PolicyConfig, asked: Asked) -> 
 async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Archiving, Failure> {
     let destination = destination_of(instance, &config.destination).await?;
     let leases = match &config.leases {
+        // Leases of several tables have different names.
         CatalogPlace::Local => {
-            // Leases of several tables have different names.
-            let there = instance.all_archivings().into_iter().map(|other| other.leases.clone());
             let file = instance.folder.path().join(LEASES_FILE);
-            match there.into_iter().find(|leases| leases.table().is_none()) {
-                Some(leases) => leases,
-                None => Kept::File(Arc::new(SqliteCatalog::open(&file)?)),
-            }
+            let open = || async { PortResult::Ok(Arc::new(SqliteCatalog::open(&file)?)) };
+            Kept::File(instance.leases.get_or_try_init(open).await?.clone())
         }
         CatalogPlace::Table(place) => {
             let (clock, nonces) = (instance.clock.clone(), instance.nonces.clone());
@@ -268,6 +287,63 @@ async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Ar
         None => None,
     };
     Ok(Archiving::new(config, destination, leases, failures))
+}
+
+/// The archive of a table of this machine: as configured, else as all of them are.
+pub(crate) async fn archiving_of_own_table(instance: &Instance, table: &str) -> Result<Arc<Archiving>, Failure> {
+    if let Some(there) = instance.all_archivings().into_iter().find(|archiving| archiving.is_of_own(table)) {
+        return Ok(there);
+    }
+    let archiving = Arc::new(open_archiving(instance, own_archive(instance, table)?).await?);
+    instance.archivings.write().expect(UNPOISONED).push(archiving.clone());
+    Ok(archiving)
+}
+
+/// Before a table of this machine is made: makes the place where its deleted records go, and refuses what cannot have one.
+#[cfg(feature = "dynamodb")]
+pub(crate) async fn prepare_own_table(instance: &Instance, table: &str) -> Result<(), Failure> {
+    if instance.all_archivings().into_iter().any(|archiving| archiving.is_of_own(table)) {
+        return Ok(());
+    }
+    open_archiving(instance, own_archive(instance, table)?).await.map(drop)
+}
+
+/// The archive of a table of this machine that is gone: what was archived of it is there still. `None`: nothing was.
+pub(crate) async fn archiving_of_gone_table(
+    instance: &Instance,
+    service: &ServiceName,
+) -> Result<Option<Archiving>, Failure> {
+    let Ok(archive) = own_archive(instance, service.as_str()) else { return Ok(None) };
+    let is_there = match &archive.destination {
+        Destination::S3(_) => true,
+        Destination::Bucket(bucket) => instance.store.bucket(bucket).is_ok(),
+        Destination::Folder(folder) => is_bucket_folder(folder),
+    };
+    if !is_there {
+        return Ok(None);
+    }
+    let archiving = open_archiving(instance, archive).await?;
+    let any = days(archiving.reader(instance)?.as_ref(), service, Days::default()).await?;
+    Ok((!any.is_empty()).then_some(archiving))
+}
+
+fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failure> {
+    let Some(tables) = &instance.config.tables else {
+        return Err(Failure::usage("the tables of this machine are switched off"));
+    };
+    let service = ServiceName::new(table).map_err(|error| {
+        Failure::usage(format!("{error}; or name the table and a service in an [[archive]] of the configuration"))
+    })?;
+    let table = Remote { service: Some(LOCAL_SERVICE.to_owned()), name: table.to_owned() };
+    Ok(ArchiveConfig {
+        table,
+        service,
+        destination: tables.archive.clone(),
+        leases: CatalogPlace::Local,
+        failures: None,
+        pack: Packing::Off,
+        removes_originals: false,
+    })
 }
 
 async fn destination_of(instance: &Instance, destination: &Destination) -> Result<Home, Failure> {

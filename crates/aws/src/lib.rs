@@ -5,6 +5,7 @@
 pub mod dynamodb;
 mod error_map;
 mod gather;
+mod here;
 pub mod limits;
 pub mod parse;
 mod s3;
@@ -14,6 +15,7 @@ mod sqs;
 mod streams;
 
 pub use aws_config::SdkConfig;
+pub use here::AnswersHere;
 pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
 pub use services::{Services, copies_per_key};

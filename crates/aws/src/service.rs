@@ -7,8 +7,8 @@ use crate::limits::{CALL_ATTEMPTS, CONNECT_WAIT, READ_WAIT};
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
@@ -35,7 +35,7 @@ impl Service {
     pub async fn load(&self) -> SdkConfig {
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(READ_WAIT).build();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .app_name(AppName::new("afterimage").expect("letters only"))
+            .app_name(app_name())
             .http_client(http_client())
             .retry_config(RetryConfig::adaptive().with_max_attempts(CALL_ATTEMPTS))
             .timeout_config(timeouts);
@@ -51,7 +51,22 @@ impl Service {
         let config = loader.load().await;
         let Some(role) = &self.role else { return config };
         let provider = AssumeRoleProvider::builder(role).configure(&config).session_name("afterimage").build().await;
-        config.into_builder().credentials_provider(aws_sdk_s3::config::SharedCredentialsProvider::new(provider)).build()
+        config.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
+    }
+
+    /// The same for the service that this HTTP client asks in this process, which looks at no signature.
+    pub(crate) fn load_here(client: SharedHttpClient) -> SdkConfig {
+        let nobody = Credentials::new("here", "here", None, None, "this process");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .app_name(app_name())
+            .region(Region::new("us-east-1"))
+            .endpoint_url("http://localhost")
+            .credentials_provider(SharedCredentialsProvider::new(nobody))
+            .http_client(client)
+            .retry_config(RetryConfig::standard().with_max_attempts(CALL_ATTEMPTS))
+            .timeout_config(TimeoutConfig::builder().read_timeout(READ_WAIT).build())
+            .build()
     }
 
     /// A client of its S3. Services other than AWS may not know the newer checksums: they get those that a request needs.
@@ -74,6 +89,10 @@ impl Service {
     pub fn dynamodb(&self, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(config)
     }
+}
+
+fn app_name() -> AppName {
+    AppName::new("afterimage").expect("letters only")
 }
 
 /// One for all clients of a service, as the SDK would make one for each: certificates are read once, and connections shared.

@@ -2,10 +2,11 @@
 //! credentials are read once, however many policies use it.
 
 use crate::dynamodb::{DynamoDbCatalog, Table};
+use crate::here::{self, AnswersHere};
 use crate::s3::S3Bucket;
 use crate::service::Service;
 use aws_config::SdkConfig;
-use engine::config::{Remote, ServiceConfig, TablePlace};
+use engine::config::{LOCAL_SERVICE, Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::{Clock, Nonces};
 use lifecycle::keep::Keep;
@@ -17,14 +18,16 @@ use tokio::sync::Mutex;
 /// The services of a configuration.
 pub struct Services {
     configured: Vec<ServiceConfig>,
+    /// What is behind [`LOCAL_SERVICE`].
+    here: Option<Arc<dyn AnswersHere>>,
     /// By name; `None`: AWS, as the environment says.
     loaded: Mutex<BTreeMap<Option<String>, (Service, SdkConfig)>>,
 }
 
 impl Services {
-    /// Asks nothing yet.
-    pub fn new(configured: Vec<ServiceConfig>) -> Services {
-        Services { configured, loaded: Mutex::default() }
+    /// Asks nothing yet. `here`: the tables of this machine, which are called [`LOCAL_SERVICE`].
+    pub fn new(configured: Vec<ServiceConfig>, here: Option<Arc<dyn AnswersHere>>) -> Services {
+        Services { configured, here, loaded: Mutex::default() }
     }
 
     /// A service by its name, and what all clients of it share; `None`: AWS, as the environment says.
@@ -35,6 +38,9 @@ impl Services {
         }
         let configured = self.configured.iter().find(|service| Some(service.name.as_str()) == name);
         let service = match (configured, name) {
+            (None, Some(LOCAL_SERVICE)) if let Some(here) = &self.here => {
+                return Ok((Service::default(), Service::load_here(here::client(Arc::clone(here)))));
+            }
             (Some(configured), _) => service(configured),
             (None, None) => Service::default(),
             (None, Some(name)) => {
@@ -102,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_nobody_configured_is_refused() {
         let bucket = Remote { service: Some("elsewhere".to_owned()), name: "docs".to_owned() };
-        let refused = Services::new(Vec::new()).bucket(&bucket).await.unwrap_err();
+        let refused = Services::new(Vec::new(), None).bucket(&bucket).await.unwrap_err();
         assert_eq!(refused.to_string(), "open service elsewhere: refused: no service of that name is configured");
     }
 }

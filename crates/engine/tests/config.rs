@@ -4,7 +4,7 @@
 use engine::config::schedule::Schedule;
 use engine::config::{
     ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, Packing, PolicyConfig,
-    Remote, ServiceConfig, Source, TablePlace, Terms,
+    Remote, ServiceConfig, Source, TablePlace, TablesConfig, Terms,
 };
 use engine::policy::Mode;
 use lifecycle::archive::ServiceName;
@@ -279,6 +279,31 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
     })
 }
 
+fn some_tables() -> impl Strategy<Value = TablesConfig> {
+    let archive = prop_oneof![
+        Just(Destination::Bucket("records".to_owned())),
+        Just(Destination::S3(Remote { service: None, name: "all-records".to_owned() })),
+    ];
+    let listen = prop::option::of(any::<u16>().prop_map(|port| ([127, 0, 0, 1], port).into()));
+    (listen, any::<bool>(), archive).prop_map(|(listen, allow_remote, archive)| TablesConfig {
+        listen,
+        allow_remote,
+        archive,
+    })
+}
+
+#[test]
+fn the_dynamodb_endpoint_is_beside_the_other_unless_a_file_says_where() {
+    let listen = |text: &str| parse(text).expect("sound").tables_listen().map(|at| at.to_string());
+    assert_eq!(listen("").as_deref(), Some("127.0.0.1:9001"));
+    assert_eq!(listen("[s3_endpoint]\nlisten = \"[::1]:7000\"").as_deref(), Some("[::1]:7001"));
+    assert_eq!(listen("[s3_endpoint]\nlisten = \"127.0.0.1:0\"").as_deref(), Some("127.0.0.1:0"));
+    let open = "[s3_endpoint]\nlisten = \"0.0.0.0:80\"\nallow_remote = true";
+    assert_eq!(listen(open).as_deref(), Some("127.0.0.1:81"), "what one endpoint may the other may not");
+    assert_eq!(listen("[dynamodb_endpoint]\nlisten = \"127.0.0.1:8000\"").as_deref(), Some("127.0.0.1:8000"));
+    assert_eq!(listen("dynamodb_endpoint = \"off\""), None);
+}
+
 proptest! {
     #[test]
     fn the_effective_configuration_reads_back_to_itself(
@@ -288,11 +313,13 @@ proptest! {
         service in a_service(),
         archive in an_archive(),
         default_policy in prop::option::of(some_terms()),
+        tables in prop::option::of(some_tables()),
         port in any::<u16>(),
     ) {
         let config = Config {
             data_dir: PathBuf::from("/var/lib/after \"image\""),
             endpoint: Endpoint { listen: ([0, 0, 0, 0], port).into(), allow_remote: true },
+            tables,
             services: vec![service],
             policies: vec![first, second, third],
             archives: vec![archive],

@@ -79,7 +79,7 @@ impl Warm {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random = |error| Failure::new("failed", format!("the operating system gave no random numbers: {error}"));
         let nonces: Arc<dyn Nonces> = Arc::new(SystemNonces::new().map_err(random)?);
-        let services = Services::new(settings.services);
+        let services = Services::new(settings.services, None);
         let queues = settings.policies.iter().filter_map(|placed| placed.config.events.as_ref());
         let queues = queues.map(|events| &events.queue);
         let queues = queues.chain(settings.archives.iter().filter_map(|(archive, _)| archive.failures.as_ref()));

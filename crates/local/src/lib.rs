@@ -1,4 +1,4 @@
-//! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint.
+//! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint, tables.
 
 pub mod credentials;
 pub mod endpoint;
@@ -8,6 +8,8 @@ pub mod limits;
 pub mod spool;
 pub mod sqlite;
 pub mod store;
+#[cfg(feature = "dynamodb")]
+pub mod tables;
 
 /// The machine's clock and random numbers.
 pub use engine::clock;

@@ -10,6 +10,7 @@ use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
 use crate::limits::SERVICES_NAMED_MAX;
 use crate::packing::{packer, to_pack};
+use crate::wiring::archiving_of_gone_table;
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
 use engine::flows::find_record::{Found, Which, find_record};
@@ -59,7 +60,7 @@ pub(crate) async fn act(
             let service = known_service(instance, service).await?;
             let request = PackRequest { service: service.clone(), days: range(*days), dry_run: *dry_run };
             let mut done = Done::default();
-            for archiving in to_pack(instance, Some(&service)) {
+            for archiving in to_pack(of_service(instance, &service).await?) {
                 let report = packer(instance, &archiving, who)?.run(&request, feed, cancel).await;
                 done.of_archive(service.as_str(), report);
             }
@@ -81,7 +82,7 @@ async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, F
     let service = ServiceName::new(name).map_err(Failure::usage)?;
     let known: BTreeSet<ServiceName> =
         instance.all_archivings().iter().map(|archiving| archiving.config.service.clone()).collect();
-    if known.contains(&service) {
+    if known.contains(&service) || archiving_of_gone_table(instance, &service).await?.is_some() {
         return Ok(service);
     }
     if known.is_empty() {
@@ -135,10 +136,10 @@ async fn without_records(instance: &Instance, service: &ServiceName) -> Result<O
 }
 
 /// The archives that have records of a service, each once.
-fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Unpacked>>, Failure> {
+async fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Unpacked>>, Failure> {
     let mut seen: Vec<Destination> = Vec::new();
     let mut readers = Vec::new();
-    for archiving in of_service(instance, service) {
+    for archiving in of_service(instance, service).await? {
         if !seen.contains(&archiving.config.destination) {
             seen.push(archiving.config.destination.clone());
             readers.push(archiving.reader(instance)?);
@@ -147,8 +148,29 @@ fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Unpack
     Ok(readers)
 }
 
-fn of_service(instance: &Instance, service: &ServiceName) -> Vec<Arc<Archiving>> {
-    instance.all_archivings().into_iter().filter(|archiving| archiving.config.service == *service).collect()
+async fn of_service(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Archiving>>, Failure> {
+    let all = instance.all_archivings().into_iter();
+    let mut of: Vec<Arc<Archiving>> = all.filter(|archiving| archiving.config.service == *service).collect();
+    if of.is_empty() {
+        of.extend(archiving_of_gone_table(instance, service).await?.map(Arc::new));
+    }
+    Ok(of)
+}
+
+/// The archives of a service, or all that there are: those of this machine's tables that are gone, too.
+pub(super) async fn to_look_into(
+    instance: &Instance,
+    service: Option<&ServiceName>,
+) -> Result<Vec<Arc<Archiving>>, Failure> {
+    if let Some(service) = service {
+        return Ok(to_pack(of_service(instance, service).await?));
+    }
+    let mut all = instance.all_archivings();
+    let known: BTreeSet<ServiceName> = all.iter().map(|archiving| archiving.config.service.clone()).collect();
+    for service in archived_services(instance).await?.difference(&known) {
+        all.extend(archiving_of_gone_table(instance, service).await?.map(Arc::new));
+    }
+    Ok(to_pack(all))
 }
 
 fn range(RecordDays { from, to }: RecordDays) -> Days {
@@ -174,7 +196,7 @@ async fn ls(
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
     let mut listed = Listed { keys: 0, cancelled: false, note: None };
-    for archive in archives(instance, service)? {
+    for archive in archives(instance, service).await? {
         for day in days(archive.as_ref(), service, range).await? {
             let mut after = None;
             loop {
@@ -235,7 +257,7 @@ async fn get(
     let then = at.map(|at| format!(" up to {}", UnixMs(at))).unwrap_or_default();
     let at = moment(instance, at);
     let mut newest: Option<Found> = None;
-    for archive in archives(instance, service)? {
+    for archive in archives(instance, service).await? {
         let found = find_record(archive.as_ref(), &Which { service, table: table.as_deref(), key, at }).await?;
         let age = |found: &Found| found.record.deleted_at;
         newest = newest.into_iter().chain(found).max_by_key(age);
@@ -275,7 +297,7 @@ async fn restore(
     let (overwrite, rate, dry_run) = (asked.overwrite, asked.rate, asked.dry_run);
     let request = RecordsRequest { service: service.clone(), wanted, overwrite, ttl, rate, dry_run };
     let mut done = Done::default();
-    for archiving in one_table(instance, &service, asked.from_table.as_deref())? {
+    for archiving in one_table(instance, &service, asked.from_table.as_deref()).await? {
         let ArchiveConfig { table, .. } = &archiving.config;
         let to = match &asked.to {
             None => table.clone(),
@@ -295,8 +317,12 @@ async fn restore(
 }
 
 /// The table whose records are meant.
-fn one_table(instance: &Instance, service: &ServiceName, name: Option<&str>) -> Result<Vec<Arc<Archiving>>, Failure> {
-    let all = of_service(instance, service);
+async fn one_table(
+    instance: &Instance,
+    service: &ServiceName,
+    name: Option<&str>,
+) -> Result<Vec<Arc<Archiving>>, Failure> {
+    let all = of_service(instance, service).await?;
     let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.to_string()).collect();
     let is_meant = |archiving: &Arc<Archiving>| {
         let table = &archiving.config.table;

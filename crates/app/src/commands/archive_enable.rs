@@ -10,7 +10,7 @@ use crate::cli::Enable;
 use crate::exit::Failure;
 use crate::output::{self, Style};
 use crate::remote::{MissingTable, Remotes};
-use engine::config::{Config, Remote};
+use engine::config::{Config, LOCAL_SERVICE, Remote};
 use engine::flows::enable_archive::{Switch, Wanted, plan, switch_on};
 use engine::ports::clock::Clock;
 use engine::ports::tables::TableLook;
@@ -21,7 +21,11 @@ use std::io::{self, BufRead, IsTerminal, Write};
 pub(crate) async fn enable(config: &Config, asked: Enable, clock: &dyn Clock, style: Style) -> Result<bool, Failure> {
     let Enable { table, view, ttl, yes } = asked;
     let (remote, archive) = table_named(&config.archives, &table)?;
-    let table = Remotes::new(config.services.clone(), MissingTable::Refuse).table(&remote).await?;
+    if remote.service.as_deref() == Some(LOCAL_SERVICE) {
+        let why = "a table of this machine is archived from the moment it is made: a client of its endpoint sets it up";
+        return Err(Failure::usage(why));
+    }
+    let table = Remotes::new(config.services.clone(), MissingTable::Refuse, None).table(&remote).await?;
     let plan = plan(&remote.name, &table.setup().await?, &Wanted { view, ttl });
     let mut answer = Enabled {
         table: format!("dynamodb://{remote}"),

@@ -1,11 +1,11 @@
 //! `archive query` and `archive report`: SQL over archived records, and the month's numbers, which are a statement, too.
 
+use super::archive::to_look_into;
 use crate::answer::{Answer, Deletions, DeletionsLine, ItemView, Queried};
 use crate::command::RecordDays;
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
-use crate::packing::to_pack;
 use crate::query::{Looked, Sink, Source, query};
 use engine::steps::archived_names::days_back_from;
 use lifecycle::archive::ServiceName;
@@ -66,7 +66,7 @@ async fn sources(
     [first, last]: &[Option<String>; 2],
 ) -> Result<Vec<Source>, Failure> {
     let mut sources: Vec<Source> = Vec::new();
-    for archiving in to_pack(instance, service) {
+    for archiving in to_look_into(instance, service).await? {
         let (service, archive) = (archiving.config.service.clone(), archiving.reader(instance)?);
         if sources.iter().any(|source| source.service == service) {
             return Err(Failure::usage(format!(

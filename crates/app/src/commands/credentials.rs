@@ -19,6 +19,7 @@ pub(crate) fn credentials(instance: &Instance, rotate: bool) -> Result<Answer, F
         secret_access_key: pair.secret_key().to_owned(),
         region: REGION.to_owned(),
         endpoint: instance.endpoint.get().cloned(),
+        tables_endpoint: instance.tables_endpoint.get().cloned(),
         rotated: rotate,
     }))
 }

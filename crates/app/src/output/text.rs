@@ -82,6 +82,12 @@ pub(crate) fn exports(of: &Credentials) -> String {
     if let Some(endpoint) = &of.endpoint {
         line(&mut text, format_args!("export AWS_ENDPOINT_URL={endpoint} S3_ENDPOINT_URL={endpoint}"));
     }
+    if let Some(endpoint) = &of.tables_endpoint {
+        line(
+            &mut text,
+            format_args!("export AWS_ENDPOINT_URL_DYNAMODB={endpoint} AWS_ENDPOINT_URL_DYNAMODB_STREAMS={endpoint}"),
+        );
+    }
     text
 }
 

@@ -176,6 +176,12 @@ impl Serving {
         self.ended()
     }
 
+    /// Where its DynamoDB endpoint listens.
+    pub(crate) fn tables_address(&self) -> String {
+        let address = self.printed.split("DynamoDB at http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        address.unwrap_or_else(|| panic!("no DynamoDB endpoint: {}", self.printed)).to_owned()
+    }
+
     /// Waits for its end, and gives its exit code.
     pub(crate) fn ended(mut self) -> i32 {
         self.child.0.wait().unwrap().code().unwrap_or(-1)

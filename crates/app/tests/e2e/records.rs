@@ -213,8 +213,9 @@ fn archived_records_are_listed_read_and_put_back_by_command() {
     assert_eq!(tables.database.sweep_ttl().unwrap(), 1);
     until_archived(&folder, 5);
 
+    // A file is there a moment before its row is.
+    folder.wait("the listing", |_| folder.ok(&["archive", "ls", "orders"]).lines().count() == 6);
     let listed = folder.ok(&["archive", "ls", "orders"]);
-    assert_eq!(listed.lines().count(), 6, "{listed}");
     assert!(
         listed.contains("/USER#1.json") && listed.contains("/USER#1~") && listed.contains("/a%2Fb.json"),
         "{listed}"

@@ -109,6 +109,7 @@ fn stable(line: &str, folder: &Folder, serving: Option<&Serving>) -> String {
     if let Some(serving) = serving {
         line = line
             .replace(&serving.s3.address.to_string(), "ADDRESS")
+            .replace(&serving.tables_address(), "TABLES")
             .replace(&serving.s3.access_key, "ACCESS_KEY")
             .replace(&serving.s3.secret_key, "SECRET_KEY")
             .replace(&format!("process {}", serving.pid()), "process PID");

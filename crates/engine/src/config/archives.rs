@@ -3,6 +3,7 @@
 use super::location;
 use super::raw::RawArchive;
 use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, parse_queue, same_thing};
+use super::tables::{LOCAL_SERVICE, PlacedTables};
 use super::validate::{Check, Placed, overlap, parts};
 use super::{Destination, PolicyConfig};
 use lifecycle::archive::ServiceName;
@@ -89,12 +90,13 @@ impl Check<'_> {
         raw: Vec<Spanned<RawArchive>>,
         policies: &[&Placed],
         services: &[ServiceConfig],
+        tables: Option<&PlacedTables>,
     ) -> Option<Vec<PlacedArchive>> {
         let archives: Vec<Option<PlacedArchive>> = raw.into_iter().map(|raw| self.archive(raw)).collect();
         let known: Vec<&PlacedArchive> = archives.iter().flatten().collect();
         for (place, placed) in known.iter().enumerate() {
             let ArchiveConfig { table, destination, leases, failures, .. } = &placed.archive;
-            self.known_service(placed.table_at.clone(), Some(table), services);
+            self.known_table(placed.table_at.clone(), table, services, tables);
             if let Destination::S3(bucket) = destination {
                 self.known_service(placed.destination_at.clone(), Some(bucket), services);
             }
@@ -142,6 +144,24 @@ impl Check<'_> {
             }
         }
         archives.into_iter().collect()
+    }
+
+    /// A table in a service that is configured, or in this machine's own.
+    fn known_table(
+        &mut self,
+        at: Range<usize>,
+        table: &Remote,
+        services: &[ServiceConfig],
+        tables: Option<&PlacedTables>,
+    ) {
+        match (table.service.as_deref(), tables) {
+            (Some(LOCAL_SERVICE), Some(_)) => {}
+            (Some(LOCAL_SERVICE), None) => {
+                let fix = "remove dynamodb_endpoint = \"off\"";
+                self.wrong(Some(at), "the DynamoDB endpoint of this machine is switched off", fix);
+            }
+            _ => self.known_service(at, Some(table), services),
+        }
     }
 
     /// The meaning of one of a few words; the first is the default.

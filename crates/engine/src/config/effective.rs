@@ -1,22 +1,30 @@
 //! The configuration in force, written so that a person can read it and [`super::Config::parse`] reads it back.
 
 use super::span::format_span;
-use super::{ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, Terms};
+use super::{ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, TablesConfig, Terms};
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::keep::Keep;
 use lifecycle::order::Basis;
+use std::net::SocketAddr;
 use toml::Value;
 
 pub(super) fn to_toml(config: &Config) -> String {
-    let Config { data_dir, endpoint, services, policies, archives, default_policy } = config;
+    let Config { data_dir, endpoint, tables, services, policies, archives, default_policy } = config;
     let mut lines = vec![format!("data_dir = {}", text(&data_dir.to_string_lossy()))];
     if default_policy.is_none() {
         lines.push("default_policy = \"off\"".to_owned());
     }
+    if tables.is_none() {
+        lines.push("dynamodb_endpoint = \"off\"".to_owned());
+    }
     lines.push("\n[s3_endpoint]".to_owned());
     lines.push(format!("listen = {}", text(&endpoint.listen.to_string())));
     lines.push(format!("allow_remote = {}", endpoint.allow_remote));
+    if let Some(tables) = tables {
+        lines.push("\n[dynamodb_endpoint]".to_owned());
+        lines.extend(of_tables(tables, config.tables_listen()));
+    }
     if let Some(terms) = default_policy {
         lines.push("\n[default_policy]".to_owned());
         lines.extend(of_terms(terms));
@@ -43,6 +51,15 @@ fn of_service(service: &ServiceConfig) -> Vec<String> {
     lines.extend(words.into_iter().filter_map(|(key, word)| Some(format!("{key} = {}", text(word.as_ref()?)))));
     lines.push(format!("path_style = {path_style}"));
     lines
+}
+
+fn of_tables(tables: &TablesConfig, beside: Option<SocketAddr>) -> Vec<String> {
+    let TablesConfig { listen, allow_remote, archive } = tables;
+    let listen = match (listen, beside) {
+        (Some(listen), _) => format!("listen = {}", text(&listen.to_string())),
+        (None, beside) => format!("# listens on {}", beside.map(|at| at.to_string()).unwrap_or_default()),
+    };
+    vec![listen, format!("allow_remote = {allow_remote}"), format!("archive = {}", text(&archive.to_string()))]
 }
 
 fn of_archive(archive: &ArchiveConfig) -> Vec<String> {

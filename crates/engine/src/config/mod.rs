@@ -13,12 +13,14 @@ mod remote;
 pub mod schedule;
 mod services;
 pub mod span;
+mod tables;
 mod validate;
 mod warnings;
 
 pub use archives::{ArchiveConfig, Packing, parse_table};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
+pub use tables::{LOCAL_SERVICE, RECORDS_BUCKET, TablesConfig};
 
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
@@ -51,6 +53,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The S3 endpoint.
     pub endpoint: Endpoint,
+    /// The DynamoDB endpoint; `None`: switched off.
+    pub tables: Option<TablesConfig>,
     /// Services that policies name; names are unique.
     pub services: Vec<ServiceConfig>,
     /// The policies, in the order of the file. Names and destinations are unique; no destination is a source.
@@ -136,6 +140,7 @@ impl Config {
         Config {
             data_dir: data_dir.into(),
             endpoint: Endpoint { listen: LISTEN, allow_remote: false },
+            tables: Some(TablesConfig::default()),
             services: Vec::new(),
             policies: vec![policy],
             archives: Vec::new(),

@@ -13,6 +13,7 @@ use toml::Spanned;
 pub(super) struct RawConfig {
     pub(super) data_dir: Option<Spanned<String>>,
     pub(super) s3_endpoint: Option<Spanned<RawEndpoint>>,
+    pub(super) dynamodb_endpoint: Option<Spanned<OrOff<RawTables>>>,
     pub(super) default_policy: Option<Spanned<OrOff<RawTerms>>>,
     #[serde(default)]
     pub(super) service: Vec<Spanned<RawService>>,
@@ -39,6 +40,14 @@ pub(super) struct RawArchive {
 pub(super) struct RawEndpoint {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) allow_remote: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTables {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) allow_remote: Option<bool>,
+    pub(super) archive: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

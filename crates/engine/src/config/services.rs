@@ -4,6 +4,7 @@
 use super::PolicyConfig;
 use super::location::Wrong;
 use super::raw::RawService;
+use super::tables::LOCAL_SERVICE;
 use super::validate::{Check, parts};
 use crate::limits::{INDEX_SHARDS_MAX, TABLE_PREFIX_BYTES_MAX};
 use std::fmt;
@@ -213,6 +214,11 @@ impl Check<'_> {
                 format!("`{name}` is no name for a service"),
                 "1 to 63 of a-z, 0-9, `-`, `_` and `.`",
             );
+            return None;
+        }
+        if name == LOCAL_SERVICE {
+            let what = format!("`{name}` means this machine, and is no name for a service");
+            self.wrong(Some(name_at), what, "give it another name");
             return None;
         }
         if others.iter().any(|other| other.name == name) {

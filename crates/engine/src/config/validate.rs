@@ -16,6 +16,7 @@ use lifecycle::breaker::BreakerRule;
 use lifecycle::ids::PolicyName;
 use lifecycle::keep::Keep;
 use lifecycle::time::SpanMs;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -80,10 +81,11 @@ impl Check<'_> {
     }
 
     fn config(&mut self, raw: RawConfig, folder: &Path) -> Option<Config> {
-        let RawConfig { data_dir, s3_endpoint, default_policy, service, policy, archive } = raw;
+        let RawConfig { data_dir, s3_endpoint, dynamodb_endpoint, default_policy, service, policy, archive } = raw;
         let services = self.services(service);
         let data_dir = self.data_dir(data_dir, folder);
         let endpoint = self.endpoint(s3_endpoint.map(Spanned::into_inner).unwrap_or_default());
+        let tables = self.tables(dynamodb_endpoint);
         let default_policy = match default_policy.map(parts) {
             None => Some(Some(Terms::default())),
             Some((_, OrOff::Off)) => Some(None),
@@ -104,7 +106,12 @@ impl Check<'_> {
         if let Some(services) = &services {
             self.shared(&known, services);
         }
-        let archives = self.archives(archive, &known, services.as_deref().unwrap_or_default());
+        let services_known = services.as_deref().unwrap_or_default();
+        let archives = self.archives(archive, &known, services_known, tables.as_ref().and_then(Option::as_ref));
+        if let Some(Some(tables)) = &tables {
+            let archives = archives.as_deref().unwrap_or_default();
+            self.tables_apart(tables, &known, archives, services_known, data_dir.as_deref());
+        }
         for (at, destination) in
             archives.iter().flatten().map(|placed| (&placed.destination_at, &placed.archive.destination))
         {
@@ -115,6 +122,7 @@ impl Check<'_> {
         Some(Config {
             data_dir: data_dir?,
             endpoint: endpoint?,
+            tables: tables?.map(|placed| placed.tables),
             services: services?,
             policies,
             archives: archives?,
@@ -138,12 +146,18 @@ impl Check<'_> {
     fn endpoint(&mut self, raw: RawEndpoint) -> Option<Endpoint> {
         let RawEndpoint { listen, allow_remote } = raw;
         let allow_remote = allow_remote.unwrap_or(false);
-        let Some((at, text)) = listen.map(parts) else { return Some(Endpoint { listen: LISTEN, allow_remote }) };
-        let Ok(listen) = text.parse::<std::net::SocketAddr>() else {
+        let listen = listen.map_or(Some(LISTEN), |listen| self.listen(listen, allow_remote, LISTEN.port()))?;
+        Some(Endpoint { listen, allow_remote })
+    }
+
+    /// An address to listen on; `port` is for the example.
+    pub(super) fn listen(&mut self, raw: Spanned<String>, allow_remote: bool, port: u16) -> Option<SocketAddr> {
+        let (at, text) = parts(raw);
+        let Ok(listen) = text.parse::<SocketAddr>() else {
             self.wrong(
                 Some(at),
                 format!("listen = \"{text}\" is no address with a port"),
-                "write numbers: \"127.0.0.1:9000\" or \"[::1]:9000\"",
+                format!("write numbers: \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
             );
             return None;
         };
@@ -151,10 +165,10 @@ impl Check<'_> {
             self.wrong(
                 Some(at),
                 format!("listen = \"{text}\" can be reached from other machines, and the endpoint speaks plain HTTP"),
-                "write \"127.0.0.1:9000\"; or, if it is meant, add `allow_remote = true`",
+                format!("write \"127.0.0.1:{port}\"; or, if it is meant, add `allow_remote = true`"),
             );
         }
-        Some(Endpoint { listen, allow_remote })
+        Some(listen)
     }
 
     fn policy(&mut self, raw: Spanned<RawPolicy>) -> Option<Placed> {
@@ -420,7 +434,7 @@ impl Check<'_> {
         }
     }
 
-    fn outside_the_data(&mut self, at: &Range<usize>, destination: &Destination, data_dir: Option<&Path>) {
+    pub(super) fn outside_the_data(&mut self, at: &Range<usize>, destination: &Destination, data_dir: Option<&Path>) {
         let data_dir = data_dir.and_then(|path| std::path::absolute(path).ok());
         if let (Destination::Folder(folder), Some(data)) = (destination, data_dir)
             && nested(&data, folder)

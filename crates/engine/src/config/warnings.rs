@@ -15,6 +15,11 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             config.endpoint.listen
         ));
     }
+    if let Some(listen) = config.tables_listen().filter(|listen| !listen.ip().is_loopback()) {
+        warnings.push(format!(
+            "dynamodb_endpoint: {listen} is reached from other machines over plain HTTP: put a proxy with TLS in front"
+        ));
+    }
     if config.policies.is_empty() && config.default_policy.is_none() && config.archives.is_empty() {
         warnings.push("there is no policy and the default policy is off: nothing is protected".to_owned());
     }

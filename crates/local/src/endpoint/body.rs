@@ -150,24 +150,24 @@ impl Drop for IncomingBody {
 }
 
 /// The body of an answer: when it is dropped, the request is over.
-pub(super) struct OutgoingBody {
-    inner: s3s::Body,
+pub(crate) struct OutgoingBody<B> {
+    inner: B,
     _in_flight: InFlight,
 }
 
-impl OutgoingBody {
+impl<B> OutgoingBody<B> {
     /// Ends the request with this body.
-    pub(super) fn new(inner: s3s::Body, in_flight: InFlight) -> OutgoingBody {
+    pub(crate) fn new(inner: B, in_flight: InFlight) -> OutgoingBody<B> {
         OutgoingBody { inner, _in_flight: in_flight }
     }
 }
 
-impl Body for OutgoingBody {
+impl<B: Body<Data = Bytes, Error: Into<StdError>> + Unpin> Body for OutgoingBody<B> {
     type Data = Bytes;
     type Error = StdError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        Pin::new(&mut self.inner).poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

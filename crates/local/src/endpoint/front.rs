@@ -9,6 +9,7 @@ use super::checks::{About, XmlCheck};
 use super::faults::{not_implemented, with_words};
 use super::framing::{Framing, Pieces};
 use super::limits::{ENDPOINT_LEFTOVER, ENDPOINT_PRESIGNED_SECONDS, ENDPOINT_PUT_BYTES, ENDPOINT_XML_BYTES};
+use super::server::Answers;
 use super::vitals::Vitals;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT};
@@ -39,8 +40,39 @@ impl Front {
         Front { service, run, requests: AtomicU64::new(0) }
     }
 
-    /// Answers one request of a connection.
-    pub(super) async fn answer(&self, request: Request<Incoming>, vitals: Arc<Vitals>) -> Response<OutgoingBody> {
+    async fn serve(&self, request: Request<Body>, afterwards: &Afterwards) -> Response<Body> {
+        let mut response = match self.service.call(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(?error, "the endpoint could not write its answer");
+                return error_response(s3_error!(InternalError));
+            }
+        };
+        if !response.status().is_success() {
+            if let Some(fault) = afterwards.take_fault() {
+                return error_response(fault);
+            }
+            if let Some(xml) = response.body().bytes().and_then(|bytes| with_words(&bytes)) {
+                response.headers_mut().remove(CONTENT_LENGTH);
+                *response.body_mut() = Body::from(xml);
+            }
+        } else if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/xml")
+            && let Some(xml) = response.body().bytes().and_then(|bytes| readable_xml(&bytes))
+        {
+            response.headers_mut().remove(CONTENT_LENGTH);
+            *response.body_mut() = Body::from(xml);
+        } else if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+            // `s3s` knows ranges of GET only, not of HEAD.
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        response
+    }
+}
+
+impl Answers for Front {
+    type Body = OutgoingBody<Body>;
+
+    async fn answer(&self, request: Request<Incoming>, vitals: Arc<Vitals>) -> Response<OutgoingBody<Body>> {
         let in_flight = vitals.begin();
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let (mut parts, body) = request.into_parts();
@@ -74,34 +106,6 @@ impl Front {
             response.headers_mut().insert("x-amz-request-id", id);
         }
         response.map(|body| OutgoingBody::new(body, in_flight))
-    }
-
-    async fn serve(&self, request: Request<Body>, afterwards: &Afterwards) -> Response<Body> {
-        let mut response = match self.service.call(request).await {
-            Ok(response) => response,
-            Err(error) => {
-                tracing::error!(?error, "the endpoint could not write its answer");
-                return error_response(s3_error!(InternalError));
-            }
-        };
-        if !response.status().is_success() {
-            if let Some(fault) = afterwards.take_fault() {
-                return error_response(fault);
-            }
-            if let Some(xml) = response.body().bytes().and_then(|bytes| with_words(&bytes)) {
-                response.headers_mut().remove(CONTENT_LENGTH);
-                *response.body_mut() = Body::from(xml);
-            }
-        } else if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/xml")
-            && let Some(xml) = response.body().bytes().and_then(|bytes| readable_xml(&bytes))
-        {
-            response.headers_mut().remove(CONTENT_LENGTH);
-            *response.body_mut() = Body::from(xml);
-        } else if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
-            // `s3s` knows ranges of GET only, not of HEAD.
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        }
-        response
     }
 }
 

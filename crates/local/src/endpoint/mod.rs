@@ -11,7 +11,7 @@
 //! What is supported stands in `docs/s3-endpoint.md`.
 
 mod attributes;
-mod body;
+pub(crate) mod body;
 mod buckets;
 mod checks;
 mod conditions;
@@ -27,10 +27,10 @@ mod listing;
 mod multipart;
 mod objects;
 mod operations;
-mod server;
+pub(crate) mod server;
 mod service;
 mod tags;
-mod vitals;
+pub(crate) mod vitals;
 
 pub use hooks::{COPIES_SUFFIX, EndpointHooks, NoHooks};
 
@@ -40,7 +40,7 @@ use async_trait::async_trait;
 use engine::ports::clock::{Clock, Nonces};
 use front::Front;
 use gate::Gate;
-use limits::ENDPOINT_XML_BYTES;
+use limits::{ENDPOINT_CONNECTIONS, ENDPOINT_XML_BYTES};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::Owner;
@@ -86,7 +86,7 @@ pub async fn serve_endpoint(listener: TcpListener, endpoint: Endpoint, cancel: C
     builder.set_access(Gate { store: endpoint.store });
     builder.set_host(Host);
     let front = Arc::new(Front::new(builder.build(), endpoint.nonces.nonce()));
-    server::serve(listener, front, endpoint.clock, cancel).await;
+    server::serve(listener, front, endpoint.clock, cancel, ENDPOINT_CONNECTIONS).await;
 }
 
 fn owner() -> Owner {

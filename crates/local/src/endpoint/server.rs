@@ -1,18 +1,20 @@
-//! Connections: accepted up to a limit, watched for clients that stall, ended in good order.
+//! Connections: accepted up to a limit, watched for clients that stall, ended in good order. Of the S3 endpoint, and of the
+//! one for tables.
 //!
-//! On `cancel` the endpoint stops accepting, closes idle connections, lets requests in flight end within
+//! On `cancel` an endpoint stops accepting, closes idle connections, lets requests in flight end within
 //! `ENDPOINT_DRAIN`, then drops the rest: a put that is dropped leaves no object and no event, unless its body had
 //! arrived, in which case the store carries it to its end.
 
-use super::front::Front;
-use super::limits::{
-    ENDPOINT_ACCEPT_WAIT, ENDPOINT_BUFFER, ENDPOINT_CONNECTIONS, ENDPOINT_DRAIN, ENDPOINT_HEADERS, ENDPOINT_IDLE,
-};
+use super::limits::{ENDPOINT_ACCEPT_WAIT, ENDPOINT_BUFFER, ENDPOINT_DRAIN, ENDPOINT_HEADERS, ENDPOINT_IDLE};
 use super::vitals::{Look, Vitals, WatchedSocket};
+use bytes::Bytes;
 use engine::ports::clock::Clock;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use s3s::StdError;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,9 +23,28 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Serves connections until `cancel`.
-pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(ENDPOINT_CONNECTIONS));
+/// Answers the requests of connections.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// What an answer consists of.
+    type Body: Body<Data = Bytes, Error = StdError> + Send + 'static;
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        vitals: Arc<Vitals>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Serves connections until `cancel`, at most so many at the same time.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    front: Arc<impl Answers>,
+    clock: Arc<dyn Clock>,
+    cancel: CancellationToken,
+    at_once: usize,
+) {
+    let slots = Arc::new(Semaphore::new(at_once));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -58,7 +79,7 @@ pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, clock: Arc<d
     }
 }
 
-async fn connection(socket: TcpStream, front: Arc<Front>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
+async fn connection(socket: TcpStream, front: Arc<impl Answers>, clock: Arc<dyn Clock>, cancel: CancellationToken) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;

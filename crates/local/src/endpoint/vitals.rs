@@ -21,7 +21,7 @@ const LINGER_PIECE: usize = 16 * 1024;
 
 /// Counters of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Vitals {
+pub(crate) struct Vitals {
     /// Bytes that went through the socket, both ways.
     bytes: AtomicU64,
     /// Requests begun.
@@ -38,14 +38,14 @@ pub(super) struct Vitals {
 
 /// What was seen at one look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) struct Look {
     bytes: u64,
     requests: u64,
 }
 
 impl Vitals {
     /// What to compare the next look with, and whether the client kept us waiting ever since `last`.
-    pub(super) fn look(&self, last: Look) -> (Look, bool) {
+    pub(crate) fn look(&self, last: Look) -> (Look, bool) {
         let now = Look { bytes: self.bytes.load(Ordering::Relaxed), requests: self.requests.load(Ordering::Relaxed) };
         let stalled = if self.in_flight.load(Ordering::Relaxed) == 0 {
             // Idle, or dribbling the header of a request.
@@ -58,26 +58,26 @@ impl Vitals {
     }
 
     /// A request has begun; it ends when the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
     /// The connection ends with this answer, though its client may still send the request's body.
-    pub(super) fn ends_early(&self) {
+    pub(crate) fn ends_early(&self) {
         self.ends_early.store(true, Ordering::Relaxed);
     }
 
     /// Whether the body of a request is being waited for.
-    pub(super) fn awaits_body(&self, waits: bool) {
+    pub(crate) fn awaits_body(&self, waits: bool) {
         self.awaits_body.store(waits, Ordering::Relaxed);
     }
 }
 
 /// A request that is not answered yet.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Vitals>);
+pub(crate) struct InFlight(Arc<Vitals>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -87,7 +87,7 @@ impl Drop for InFlight {
 }
 
 /// A socket that keeps its vitals, and lingers at its end where the client may be sending still.
-pub(super) struct WatchedSocket {
+pub(crate) struct WatchedSocket {
     inner: TcpStream,
     vitals: Arc<Vitals>,
     clock: Arc<dyn Clock>,
@@ -102,7 +102,7 @@ struct Lingering {
 
 impl WatchedSocket {
     /// Watches the socket.
-    pub(super) fn new(inner: TcpStream, vitals: Arc<Vitals>, clock: Arc<dyn Clock>) -> WatchedSocket {
+    pub(crate) fn new(inner: TcpStream, vitals: Arc<Vitals>, clock: Arc<dyn Clock>) -> WatchedSocket {
         WatchedSocket { inner, vitals, clock, lingering: None }
     }
 

@@ -1,0 +1,337 @@
+//! Tables of this machine, for any DynamoDB client: an engine that speaks DynamoDB (`dynoxide`), in this process, on one SQLite
+//! file of the data folder.
+//!
+//! Place: clients come through the endpoint (`front`, which lets nobody in whose signature is not right), the archiver and
+//! `archive restore` by a call. Every table has a stream with old images unless its maker chose another, and the program around
+//! it follows the stream (`hooks`). What the engine would do wrong is made up for here: its streams have no index and forget
+//! nothing (`streams`), nobody sweeps for records whose time to live is over (`sweep`), and a stream that ends takes along what
+//! was not read: so it ends only when everything is archived, and nobody writes meanwhile.
+//!
+//! A crash half-way leaves what SQLite leaves: a record's change and what the stream tells of it are one transaction, durable
+//! before the client is answered (I8). A table whose making was cut off before it got its stream gets it at the next opening.
+
+mod front;
+mod hooks;
+pub mod limits;
+mod operations;
+mod signature;
+mod streams;
+mod sweep;
+
+pub use hooks::TableHooks;
+
+use crate::credentials::Keyring;
+use crate::endpoint::server;
+use crate::io_error::io_failed;
+use bytes::Bytes;
+use dynoxide::Database;
+use dynoxide::actions::list_tables::ListTablesRequest;
+use dynoxide::storage::TableMetadata;
+use engine::error::{ErrorKind, PortError, PortResult};
+use engine::ports::clock::{Clock, Nonces};
+use front::Front;
+use limits::{TABLE_CALLS, TABLE_CONNECTIONS, TABLES_MAX};
+use rusqlite::Connection;
+use serde::Deserialize;
+use serde_json::json;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::net::TcpListener;
+use tokio::sync::{RwLock, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Name of the file in the data folder.
+pub const TABLES_FILE: &str = "tables.sqlite";
+
+/// The tables of a data folder.
+pub struct Tables {
+    database: Database,
+    /// Another connection to the same file, for what the engine does not do.
+    beside: Arc<Mutex<Connection>>,
+    path: PathBuf,
+    places: Arc<Semaphore>,
+    /// Held by many who write records, or by one who ends a stream.
+    streams: RwLock<()>,
+    /// Held by who makes a table: so they can be counted.
+    making: tokio::sync::Mutex<()>,
+    hooks: OnceLock<Arc<dyn TableHooks>>,
+}
+
+/// What an operation answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The status of HTTP: 200, 400 or 500.
+    pub status: u16,
+    /// JSON, as DynamoDB says it.
+    pub body: Bytes,
+}
+
+/// What of the requests that concern streams matters here. Whatever else is wrong with them, the engine says.
+#[derive(Deserialize)]
+struct AboutTable {
+    #[serde(rename = "TableName")]
+    table: String,
+    #[serde(rename = "StreamSpecification")]
+    stream: Option<serde_json::Value>,
+}
+
+impl Tables {
+    /// Opens the file, or makes it (mode 0600). Blocks: call it at the start, or off the async threads.
+    ///
+    /// Errors: `Damaged`, with the remedy, and what the disk says.
+    pub fn open(path: &Path) -> PortResult<Tables> {
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        opened.map_err(|error| io_failed("open tables", &path.display().to_string(), error))?;
+        let text = path.to_str().ok_or_else(|| {
+            let why = "the path of the tables must be UTF-8: choose another data folder".to_owned();
+            PortError::new("open tables", path.display(), ErrorKind::Invalid(why))
+        })?;
+        let remedy =
+            "stop `serve`, move the file away, and a new one without tables is made; what is archived is elsewhere";
+        let damaged = |error: &dyn std::fmt::Display| {
+            PortError::new("open tables", path.display(), ErrorKind::Damaged(format!("{error}: {remedy}")))
+        };
+        let database = Database::new(text).map_err(|error| damaged(&error))?;
+        let beside = streams::connect(path).map_err(|error| damaged(&error))?;
+        let tables = Tables {
+            database,
+            beside: Arc::new(Mutex::new(beside)),
+            path: path.to_owned(),
+            places: Arc::new(Semaphore::new(TABLE_CALLS)),
+            streams: RwLock::default(),
+            making: tokio::sync::Mutex::default(),
+            hooks: OnceLock::new(),
+        };
+        tables.mend()?;
+        Ok(tables)
+    }
+
+    /// From now on the program around them is told and asked.
+    pub fn set_hooks(&self, hooks: Arc<dyn TableHooks>) {
+        // Set by `serve`, once.
+        let set = self.hooks.set(hooks).is_ok();
+        assert!(set, "the tables have hooks already");
+    }
+
+    /// Carries out an operation of DynamoDB or of its streams, named as in the header `x-amz-target`. To drop the future does
+    /// not undo it.
+    pub async fn call(self: &Arc<Self>, target: &str, body: Bytes) -> Said {
+        let (tables, operation) = (Arc::clone(self), operations::operation(target).to_owned());
+        // A client that goes away must not leave a table half-way between two streams.
+        let called = tokio::spawn(async move { tables.call_whole(operation, body).await });
+        called.await.unwrap_or_else(|_| Said::refused(500, "InternalServerError", "the call broke off"))
+    }
+
+    async fn call_whole(self: Arc<Self>, operation: String, body: Bytes) -> Said {
+        match operation.as_str() {
+            "CreateTable" => self.make(body).await,
+            "DeleteTable" => self.end_stream(operation, body).await,
+            "UpdateTable" if about(&body).is_some_and(|about| about.stream.is_some()) => {
+                self.end_stream(operation, body).await
+            }
+            written if operations::writes(written) => {
+                let _together = self.streams.read().await;
+                self.run(operation, body).await
+            }
+            _ => self.run(operation, body).await,
+        }
+    }
+
+    /// Makes a table, once there is a place for its deleted records.
+    async fn make(&self, body: Bytes) -> Said {
+        let _alone = self.making.lock().await;
+        let _together = self.streams.read().await;
+        let Some(AboutTable { table, .. }) = about(&body) else {
+            return self.run("CreateTable".to_owned(), body).await;
+        };
+        match self.all().await {
+            Ok(all) if all.contains(&table) => {}
+            Ok(all) if all.len() >= TABLES_MAX => {
+                let why = format!("this endpoint has {TABLES_MAX} tables at most");
+                return Said::refused(400, "LimitExceededException", &why);
+            }
+            Ok(_) => {
+                if let Some(hooks) = self.hooks.get()
+                    && let Err(error) = hooks.prepare(&table).await
+                {
+                    let why = format!("its deleted records could not be archived: {}", engine::report::chain(&error));
+                    return Said::refused(400, "ValidationException", &why);
+                }
+            }
+            Err(error) => return Said::refused(500, "InternalServerError", &error.to_string()),
+        }
+        let said = self.run("CreateTable".to_owned(), body).await;
+        if said.status == 200
+            && let Some(hooks) = self.hooks.get()
+        {
+            hooks.begin(&table).await;
+        }
+        said
+    }
+
+    /// What may end a stream, or begin another: only when all that it tells is archived.
+    async fn end_stream(&self, operation: String, body: Bytes) -> Said {
+        let _alone = self.streams.write().await;
+        let Some(AboutTable { table, .. }) = about(&body) else { return self.run(operation, body).await };
+        let before = self.stream(&table).await;
+        let hooks = self.hooks.get();
+        if let Some(hooks) = hooks {
+            let ready = match &before {
+                Some(_) => hooks.finish(&table).await,
+                None => hooks.prepare(&table).await,
+            };
+            if let Err(error) = ready {
+                let why = format!("its deleted records must be archived first: {}", engine::report::chain(&error));
+                return Said::refused(400, "ResourceInUseException", &why);
+            }
+        }
+        let said = self.run(operation, body).await;
+        let after = self.stream(&table).await;
+        if let Some(hooks) = hooks {
+            if let Some(stream) = before.filter(|before| after.as_ref() != Some(before)) {
+                self.note_end(hooks.as_ref(), &table, &stream).await;
+            }
+            if after.is_some() {
+                hooks.begin(&table).await;
+            }
+        }
+        said
+    }
+
+    /// Nothing that the stream kept is needed any more: the engine would tell it again in the table's next one.
+    async fn note_end(&self, hooks: &dyn TableHooks, table: &str, stream: &str) {
+        if let Err(error) = hooks.ended(table, stream).await {
+            tracing::warn!(table, %error, "the end of its stream is not noted: it will be told as a gap, and is none");
+        }
+        if let Err(error) = self.forget_all(table).await {
+            tracing::warn!(table, %error, "what its stream told will be told again, and archived already");
+        }
+    }
+
+    async fn run(&self, operation: String, body: Bytes) -> Said {
+        let database = self.database.clone();
+        let done = self.blocking(move || Ok(operations::run(&database, &operation, &body))).await;
+        done.unwrap_or_else(|_| Said::refused(500, "InternalServerError", "the engine of the tables broke off"))
+    }
+
+    /// Runs what blocks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> PortResult<T> + Send + 'static,
+    ) -> PortResult<T> {
+        let failed = |kind| PortError::new("use tables", self.path.display(), kind);
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| failed(ErrorKind::Cancelled))?;
+        let work = move || {
+            let done = work();
+            drop(place);
+            done
+        };
+        let broke = || failed(ErrorKind::Internal("it broke off, and the log says where".to_owned()));
+        tokio::task::spawn_blocking(work).await.map_err(|_| broke())?
+    }
+
+    /// The names of all tables.
+    pub async fn all(&self) -> PortResult<Vec<String>> {
+        let (database, path) = (self.database.clone(), self.path.clone());
+        self.blocking(move || all(&database, &path)).await
+    }
+
+    /// The names of the tables that have a stream.
+    pub async fn with_streams(&self) -> PortResult<Vec<String>> {
+        let mut with = Vec::new();
+        for table in self.all().await? {
+            if self.stream(&table).await.is_some() {
+                with.push(table);
+            }
+        }
+        Ok(with)
+    }
+
+    /// Whether a table has a stream that tells what was in a record that is deleted.
+    pub async fn carries_old_images(&self, table: &str) -> bool {
+        let found = self.metadata(table).await.filter(|found| found.stream_enabled);
+        let view = found.and_then(|found| found.stream_view_type);
+        view.is_some_and(|view| view == "OLD_IMAGE" || view == "NEW_AND_OLD_IMAGES")
+    }
+
+    /// The name of the stream that a table has.
+    async fn stream(&self, table: &str) -> Option<String> {
+        let TableMetadata { stream_enabled, stream_label, .. } = self.metadata(table).await?;
+        stream_label.filter(|_| stream_enabled)
+    }
+
+    async fn metadata(&self, table: &str) -> Option<TableMetadata> {
+        let (database, table) = (self.database.clone(), table.to_owned());
+        self.blocking(move || Ok(database.get_table_metadata(&table).ok().flatten())).await.ok()?
+    }
+
+    /// A table that never had a stream was left behind by a crash in its making.
+    fn mend(&self) -> PortResult<()> {
+        for table in all(&self.database, &self.path)? {
+            let failed = |error| failed(&self.path, error);
+            let found = self.database.get_table_metadata(&table).map_err(failed)?;
+            if found.is_some_and(|found| !found.stream_enabled && found.stream_label.is_none()) {
+                let stream = json!({ "StreamEnabled": true, "StreamViewType": operations::VIEW });
+                let request = json!({ "TableName": table, "StreamSpecification": stream });
+                let said = operations::run(&self.database, "UpdateTable", request.to_string().as_bytes());
+                if said.status != 200 {
+                    tracing::error!(table, "it has no stream, and cannot get one: delete the table, and make it again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds the log in. Without it nothing is lost.
+    pub async fn close(&self) {
+        let beside = Arc::clone(&self.beside);
+        let folded = self.blocking(move || Ok(streams::fold(&beside))).await;
+        if let Ok(Err(error)) = folded {
+            tracing::debug!(%error, "the log of the tables is folded in at the next start");
+        }
+    }
+}
+
+fn about(body: &[u8]) -> Option<AboutTable> {
+    serde_json::from_slice(body).ok()
+}
+
+fn all(database: &Database, path: &Path) -> PortResult<Vec<String>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let request = ListTablesRequest { exclusive_start_table_name: after, limit: None };
+        let page = database.list_tables(request).map_err(|error| failed(path, error))?;
+        all.extend(page.table_names);
+        after = page.last_evaluated_table_name;
+        if after.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+fn failed(path: &Path, error: dynoxide::DynoxideError) -> PortError {
+    PortError::new("read tables", path.display(), ErrorKind::Internal(error.to_string()))
+}
+
+/// What the endpoint is made of.
+pub struct TablesEndpoint {
+    /// The tables.
+    pub tables: Arc<Tables>,
+    /// The accepted key pair.
+    pub keyring: Keyring,
+    /// Time, for signatures, for clients that stall and for the end.
+    pub clock: Arc<dyn Clock>,
+    /// For the request ids.
+    pub nonces: Arc<dyn Nonces>,
+}
+
+/// Serves the endpoint on this listener until `cancel`, as the S3 endpoint is. Whether the listener is bound to loopback is its
+/// maker's decision.
+pub async fn serve_tables(listener: TcpListener, endpoint: TablesEndpoint, cancel: CancellationToken) {
+    let TablesEndpoint { tables, keyring, clock, nonces } = endpoint;
+    let front = Arc::new(Front::new(tables, keyring, Arc::clone(&clock), nonces.nonce()));
+    server::serve(listener, front, clock, cancel, TABLE_CONNECTIONS).await;
+}
