@@ -7,7 +7,7 @@ use aws::{S3Bucket, SdkConfig, Service};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use engine::error::{ErrorKind, Retry};
-use engine::ports::objects::{CopyRequest, Onto};
+use engine::ports::objects::{Attributes, CopyRequest, Onto};
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey};
 use std::collections::BTreeMap;
@@ -117,6 +117,20 @@ async fn a_store_is_asked_whether_it_heeds_conditions_itself() {
     })
     .await;
     assert!(heedful.writer().heeds_conditions(&probe).await.unwrap());
+}
+
+/// What is archived costs one request: the server knows no other.
+#[tokio::test]
+async fn a_small_object_is_put_where_nothing_is_by_one_request() {
+    let answers: Script = |line| match line.split(' ').next() {
+        Some("PUT") if line.contains("taken") => full("412 Precondition Failed", &error("PreconditionFailed")),
+        Some("PUT") => full("200 OK", ""),
+        _ => full("500 Internal Server Error", &error("InternalError")),
+    };
+    let bucket = bucket(answers).await;
+    let put =
+        async |name: &str| bucket.writer().put_new(&key(name), "{}".into(), &Attributes::default()).await.unwrap();
+    assert_eq!([put("free").await, put("taken").await], [true, false]);
 }
 
 #[tokio::test]

@@ -49,11 +49,16 @@ impl ObjectWrite for S3Bucket {
         self.put_pieces(key, body, Parts::Of(part), attributes, onto).await
     }
 
+    /// One request: what is there is not looked at, before or after.
+    async fn put_new(&self, key: &ObjectKey, content: Bytes, attributes: &Attributes) -> PortResult<bool> {
+        Ok(self.put_whole(key, content, attributes, &Onto::Nothing).await?.is_some())
+    }
+
     /// Asked without looking first, as `put` does: the answer must be the store's own.
     async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
         for _ in 0..2 {
             let (body, plain) = (Bytes::from_static(b"{}"), Attributes::default());
-            if self.put_at_once(probe, body, &plain, &Onto::Nothing).await? == Written::DestinationChanged {
+            if !self.put_new(probe, body, &plain).await? {
                 return Ok(true);
             }
         }
@@ -89,6 +94,20 @@ impl S3Bucket {
         attributes: &Attributes,
         onto: &Onto,
     ) -> PortResult<Written> {
+        match self.put_whole(key, body, attributes, onto).await? {
+            Some(version) => self.written(key, version).await,
+            None => Ok(Written::DestinationChanged),
+        }
+    }
+
+    /// Sends a body in one request; `None`: the store says that its condition does not hold.
+    async fn put_whole(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        attributes: &Attributes,
+        onto: &Onto,
+    ) -> PortResult<Option<Version>> {
         let put = self
             .client
             .put_object()
@@ -115,16 +134,10 @@ impl S3Bucket {
         let size = body.len() as u64;
         match put.body(SdkStream::from(body)).send().await {
             Ok(answer) => {
-                let version = Version {
-                    version_id: version_id(answer.version_id()),
-                    etag: etag(answer.e_tag().unwrap_or_default()),
-                    size,
-                };
-                self.written(key, version).await
+                let (version_id, etag) = (version_id(answer.version_id()), etag(answer.e_tag().unwrap_or_default()));
+                Ok(Some(Version { version_id, etag, size }))
             }
-            Err(error) if *onto != Onto::Anything && matches!(status(&error), Some(412 | 409)) => {
-                Ok(Written::DestinationChanged)
-            }
+            Err(error) if *onto != Onto::Anything && matches!(status(&error), Some(412 | 409)) => Ok(None),
             Err(error) => Err(self.call("write object", RIGHTS, key).sdk(error)),
         }
     }

@@ -145,6 +145,10 @@ async fn conditions_of_a_put(buckets: &Buckets) {
     assert_eq!(absent, Written::DestinationChanged, "what is not there has no tag");
     let Written::Done(first) = put("1", Onto::Nothing).await else { panic!("the key was free") };
     assert_eq!(put("2", Onto::Nothing).await, Written::DestinationChanged);
+    let new = async |name: &str| {
+        buckets.source.put_new(&key(name), "small".into(), &Attributes::default()).await.expect(WORKS)
+    };
+    assert_eq!([new("new").await, new("new").await], [true, false], "only where nothing is");
     let Written::Done(_) = put("3", Onto::This(first.version.etag.clone())).await else { panic!("the tag was right") };
     assert_eq!(put("4", Onto::This(first.version.etag)).await, Written::DestinationChanged);
     assert_eq!(text_of(&*buckets.source, "a").await.expect("it is there"), "3");

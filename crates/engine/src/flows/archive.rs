@@ -13,13 +13,12 @@ use crate::format::archived::{META_DELETION, body, metadata};
 use crate::format::laid_aside::Note;
 use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
 use crate::ports::metrics::{Counter, Metrics};
-use crate::ports::objects::{Attributes, ObjectWrite, Onto, Written};
+use crate::ports::objects::{Attributes, ObjectWrite, Onto};
 use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
 use crate::report::chain;
 use crate::steps::aside::aside_name;
 use crate::steps::json_object;
 use crate::wrap::lazy::Lazy;
-use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use lifecycle::archive::Sequence;
 use lifecycle::ids::ObjectKey;
@@ -147,7 +146,7 @@ impl Archive {
         let identity = deletion.identity();
         let own_name = deletion.own_name();
         for name in [deletion.plain_name(), own_name.clone()] {
-            match self.put_new(&name, content.clone(), &attributes).await {
+            match self.destination.put_new(&name, content.clone(), &attributes).await {
                 Ok(true) => return Ok(Put::Counted(Counter::Archived)),
                 Ok(false) => {}
                 // The store says that it will never take this one, such as for its size.
@@ -174,12 +173,5 @@ impl Archive {
             tracing::error!(table = self.table, object = %name, "a deleted record was laid aside: {}", note.why);
         }
         Ok(())
-    }
-
-    async fn put_new(&self, name: &ObjectKey, content: Bytes, attributes: &Attributes) -> PortResult<bool> {
-        let size = content.len() as u64;
-        let body = Box::pin(stream::iter([Ok(content)]));
-        let written = self.destination.put_sized(name, body, size, attributes, Onto::Nothing).await?;
-        Ok(matches!(written, Written::Done(_)))
     }
 }

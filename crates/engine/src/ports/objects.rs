@@ -205,6 +205,14 @@ pub trait ObjectWrite: ObjectRead {
         self.put(key, body, attributes, onto).await
     }
 
+    /// Writes a small object if nothing is there; `false`: something is. Only for a store of which it is known that it heeds the
+    /// condition (below): then it is one request.
+    async fn put_new(&self, key: &ObjectKey, content: Bytes, attributes: &Attributes) -> PortResult<bool> {
+        let (size, body) = (content.len() as u64, Box::pin(futures_util::stream::iter([Ok(content)])));
+        let written = self.put_sized(key, body, size, attributes, Onto::Nothing).await?;
+        Ok(matches!(written, Written::Done(_)))
+    }
+
     /// Whether the store itself refuses a write whose condition does not hold, whatever else writes at that moment. A store of
     /// which that is not known is asked with `probe`, a small object of ours.
     async fn heeds_conditions(&self, probe: &ObjectKey) -> PortResult<bool> {
