@@ -14,6 +14,8 @@ pub(crate) const LOOKS: usize = 3_000;
 pub(crate) struct Folder {
     root: tempfile::TempDir,
     data: String,
+    /// What every tool of AWS reads: access key and secret.
+    keys: (String, String),
 }
 
 /// A running daemon; killed when dropped.
@@ -45,7 +47,14 @@ impl Folder {
 
     /// With a data folder of that name.
     pub(crate) fn named(data: &str) -> Folder {
-        Folder { root: tempfile::tempdir().unwrap(), data: data.to_owned() }
+        // An emulator takes any keys.
+        let keys = ("test".to_owned(), "test".to_owned());
+        Folder { root: tempfile::tempdir().unwrap(), data: data.to_owned(), keys }
+    }
+
+    /// Signs what it sends to services with the keys of that endpoint.
+    pub(crate) fn signing_for(self, s3: &S3) -> Folder {
+        Folder { keys: (s3.access_key.clone(), s3.secret_key.clone()), ..self }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -58,8 +67,7 @@ impl Folder {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
-        // What every tool of AWS reads, for the tests with services: an emulator takes any keys.
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command.env("AWS_ACCESS_KEY_ID", &self.keys.0).env("AWS_SECRET_ACCESS_KEY", &self.keys.1);
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.current_dir(self.root.path()).arg("--data-dir").arg(self.data()).args(words);
         command

@@ -97,13 +97,13 @@ impl Drop for Proxy {
 }
 
 /// A request as it came.
-struct Request {
+pub(crate) struct Request {
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    fn read(from: &TcpStream) -> io::Result<Option<Request>> {
+    pub(crate) fn read(from: &TcpStream) -> io::Result<Option<Request>> {
         let mut reader = BufReader::new(from);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -121,7 +121,7 @@ impl Request {
         Ok(Some(Request { body, ..request }))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(':'));
         lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
@@ -131,6 +131,16 @@ impl Request {
         let keep = |line: &&str| !["connection:", "expect:"].iter().any(|no| line.to_ascii_lowercase().starts_with(no));
         let lines: Vec<&str> = self.head.trim_end().lines().filter(keep).collect();
         format!("{}\r\nConnection: close\r\n\r\n", lines.join("\r\n"))
+    }
+
+    /// What the service there (host and port) answers to it, whole.
+    pub(crate) fn pass_on(&self, to: &str) -> io::Result<Vec<u8>> {
+        let mut service = TcpStream::connect(to)?;
+        service.write_all(self.onwards().as_bytes())?;
+        service.write_all(&self.body)?;
+        let mut answer = Vec::new();
+        service.read_to_end(&mut answer)?;
+        Ok(answer)
     }
 }
 
@@ -145,11 +155,7 @@ impl Shared {
             Fate::ErrorInside => return client.write_all(answer("200 OK", &failure("InternalError")).as_bytes()),
             Fate::Passed | Fate::NeverAnswered | Fate::AnsweredByHalf => {}
         }
-        let mut service = TcpStream::connect(&self.upstream)?;
-        service.write_all(request.onwards().as_bytes())?;
-        service.write_all(&request.body)?;
-        let mut answer = Vec::new();
-        service.read_to_end(&mut answer)?;
+        let answer = request.pass_on(&self.upstream)?;
         match fate {
             Fate::NeverAnswered => {}
             Fate::AnsweredByHalf => client.write_all(&answer[..answer.len() / 2])?,
@@ -199,6 +205,7 @@ fn failure(code: &str) -> String {
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault</Message></Error>")
 }
 
-fn answer(status: &str, body: &str) -> String {
+/// A whole answer, after which the connection ends.
+pub(crate) fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }

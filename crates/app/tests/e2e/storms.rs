@@ -18,10 +18,10 @@ const KILLED_EVERY: usize = 18;
 type Told = BTreeMap<String, Vec<String>>;
 
 /// A source of numbers (an LCG's upper bits): the same seed gives the same storm.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % n
     }
