@@ -129,3 +129,5 @@ pub const PACKS_KEPT: usize = 8;
 pub const PACK_GROUPS_KEPT: usize = 4;
 /// Days that are looked through at the same time for a record.
 pub const FIND_DAYS_IN_FLIGHT: usize = 4;
+/// Bytes of archived records that are looked through at once.
+pub const SCAN_BYTES: u64 = 32 << 20;

@@ -142,6 +142,7 @@ fn chart(month: &str, lines: &[&DeletionsLine]) -> Option<String> {
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(0)
             .x_labels(1)
             .x_label_formatter(&|_| String::new())
             .y_label_formatter(&|n: &u64| n.to_string())

@@ -299,7 +299,9 @@ fn journal(text: &mut String, lines: &[JournalLine]) {
 }
 
 fn report(text: &mut String, of: &ReportView) {
-    let of_policy = of.policy.as_ref().map(|policy| format!(" (policy {policy})")).unwrap_or_default();
+    // What is done to an archive is done to a table's, or a service's.
+    let kind = if of.operation.starts_with("archive ") { "" } else { "policy " };
+    let of_policy = of.policy.as_ref().map(|policy| format!(" ({kind}{policy})")).unwrap_or_default();
     let counts: Vec<String> = of
         .counts
         .iter()

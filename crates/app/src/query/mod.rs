@@ -21,6 +21,8 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+/// Bytes of one value: the rows of a part, without their images, are one.
+const VALUE_BYTES_MAX: i32 = 128 << 20;
 /// Steps of SQLite's machine between two looks at whether the command was stopped.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -133,6 +135,7 @@ fn prepare(
     }
     database.execute_batch("COMMIT")?;
     database.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    database.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
     database.authorizer(Some(|context: AuthContext<'_>| match context.action {
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Function { .. } | AuthAction::Recursive => {
             Authorization::Allow

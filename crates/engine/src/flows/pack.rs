@@ -36,7 +36,7 @@ use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 /// Records that wait to be written to the scratch file.
-const WAITING: usize = 256;
+const WAITING: usize = 32;
 /// Version of the note's layout.
 const NOTE_VERSION: u32 = 1;
 

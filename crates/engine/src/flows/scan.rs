@@ -1,10 +1,10 @@
 //! Scan: an archive's records of a day as rows, part by part, for who looks through many of them: the row groups of the day's
-//! packs, and a page at a time what is not packed. Each record once. Reads only.
+//! packs, and of what is not packed a page at a time, or less where records are large. Each record once. Reads only.
 
 use crate::error::{PortError, PortResult};
 use crate::flows::find_record::original;
 use crate::format::packed::{Column, Columns, rows_of};
-use crate::limits::PACK_READS_IN_FLIGHT;
+use crate::limits::{PACK_READS_IN_FLIGHT, SCAN_BYTES};
 use crate::steps::archived_names::of_day;
 use crate::steps::packs::{Names, Pack};
 use crate::wrap::unpacked::Unpacked;
@@ -34,10 +34,16 @@ pub async fn parts(archive: &Unpacked, service: &ServiceName, day: &str) -> Port
     let (mut names, mut after) = (Names::of(archive.objects(), &packed), None);
     loop {
         let page = of_day(archive.objects(), &format!("{service}/{day}/"), "", after.as_ref()).await?;
-        let mut left = Vec::new();
+        let (mut left, mut bytes) = (Vec::new(), 0);
         for named in page.items {
-            if names.find(&named.listed.key).await?.is_none() {
-                left.push(named.listed.key);
+            if names.find(&named.listed.key).await?.is_some() {
+                continue;
+            }
+            bytes += named.listed.version.size;
+            left.push(named.listed.key);
+            if bytes >= SCAN_BYTES {
+                parts.push(Part::Objects(std::mem::take(&mut left)));
+                bytes = 0;
             }
         }
         if !left.is_empty() {

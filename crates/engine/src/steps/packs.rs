@@ -140,6 +140,10 @@ impl Pack {
     /// Reads columns of one row group.
     pub async fn read(&self, archive: &dyn ObjectRead, group: usize, columns: &[Column]) -> PortResult<Columns> {
         let ranges = self.footer.ranges(group, columns);
+        if ranges.iter().any(|range| range.start > range.end || range.end > self.length) {
+            let why = "its end speaks of bytes that it does not have".to_owned();
+            return Err(PortError::new("read pack", &self.name, ErrorKind::Damaged(why)));
+        }
         let fetched = stream::iter(ranges).map(|range| async move {
             let start = range.start;
             let gone = || PortError::new("read pack", &self.name, ErrorKind::Unavailable);

@@ -34,8 +34,21 @@ pub fn footer_length(end: &[u8]) -> Result<usize> {
     Ok(FooterTail::try_new(tail)?.metadata_length() + TAIL)
 }
 
-/// Reads the footer, which ends those bytes.
+/// Reads the footer, which ends those bytes. The library may panic over damaged ones, also later, over places that make no
+/// sense: all of them are looked at here.
 pub fn footer(end: &[u8]) -> Result<Footer> {
+    let all: Vec<Column> = COLUMNS.iter().map(|(column, ..)| *column).collect();
+    let read = || {
+        let footer = footer_whole(end)?;
+        for group in 0..footer.groups() {
+            let _looked_at = (footer.ranges(group, &all), footer.objects(group));
+        }
+        Ok(footer)
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(bad("its end makes no sense")))
+}
+
+fn footer_whole(end: &[u8]) -> Result<Footer> {
     let start = end.len().checked_sub(footer_length(end)?).ok_or_else(|| bad("its end is not whole"))?;
     let metadata = ParquetMetaDataReader::decode_metadata(&end[start..end.len() - TAIL])?;
     let said = |name: &str| {
@@ -79,8 +92,8 @@ impl Footer {
             }
             let (start, length) = self.group(group).column(place).byte_range();
             match ranges.last_mut() {
-                Some(before) if before.end == start => before.end += length,
-                _ => ranges.push(start..start + length),
+                Some(before) if before.end == start => before.end = start.saturating_add(length),
+                _ => ranges.push(start..start.saturating_add(length)),
             }
         }
         ranges
