@@ -5,7 +5,8 @@ use indicatif::HumanBytes;
 use lifecycle::time::UnixMs;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, WHITE,
+    BLACK, ChartBuilder, Color, IntoDrawingArea, IntoFont, RGBColor, Rectangle, SVGBackend, SeriesLabelPosition,
+    TRANSPARENT, WHITE,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,21 +132,23 @@ fn chart(month: &str, lines: &[&DeletionsLine]) -> Option<String> {
     {
         let area = SVGBackend::with_string(&mut svg, CHART).into_drawing_area();
         area.fill(&WHITE).ok()?;
-        let top = highest.max(1) + highest / 8 + 1;
+        // Not whole numbers: the library multiplies those until they overflow.
+        let top = (highest.max(1) as f64) * 1.15;
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
             .x_label_area_size(28)
             .y_label_area_size(64)
-            .build_cartesian_2d(0..days, 0..top)
+            .build_cartesian_2d(0..days, 0.0..top)
             .ok()?;
         let font = ("sans-serif", 13).into_font();
         chart
             .configure_mesh()
             .disable_x_mesh()
-            .max_light_lines(0)
             .x_labels(1)
             .x_label_formatter(&|_| String::new())
-            .y_label_formatter(&|n: &u64| n.to_string())
+            .light_line_style(TRANSPARENT)
+            // A record is whole, and so is every line that has a number.
+            .y_label_formatter(&|n: &f64| if n.fract() == 0.0 { format!("{n:.0}") } else { String::new() })
             .label_style(font.clone())
             .draw()
             .ok()?;
@@ -154,7 +157,7 @@ fn chart(month: &str, lines: &[&DeletionsLine]) -> Option<String> {
             let bars = (1..=days).zip(&mut below).map(|(day, below)| {
                 let from = *below;
                 *below += of_day(day, cause);
-                let mut bar = Rectangle::new([(day - 1, from), (day, *below)], colour.filled());
+                let mut bar = Rectangle::new([(day - 1, from as f64), (day, *below as f64)], colour.filled());
                 bar.set_margin(0, 0, 3, 3);
                 bar
             });
@@ -171,8 +174,8 @@ fn chart(month: &str, lines: &[&DeletionsLine]) -> Option<String> {
             .ok()?;
         // Under the middle of each bar, where the library's own labels stand at its edge.
         for day in 1..=days {
-            let (left, y) = chart.backend_coord(&(day - 1, 0));
-            let (right, _) = chart.backend_coord(&(day, 0));
+            let (left, y) = chart.backend_coord(&(day - 1, 0.0));
+            let (right, _) = chart.backend_coord(&(day, 0.0));
             let style = font.clone().color(&BLACK).pos(under);
             area.draw_text(&day.to_string(), &style, (i32::midpoint(left, right), y + 6)).ok()?;
         }
@@ -187,7 +190,7 @@ mod tests {
 
     fn line(table: &str, day: &str, cause: &str, records: u64) -> DeletionsLine {
         let (service, table, day, cause) = ("orders".to_owned(), table.to_owned(), day.to_owned(), cause.to_owned());
-        DeletionsLine { service, table, day, cause, records, bytes: records * 500 }
+        DeletionsLine { service, table, day, cause, records, bytes: 500 }
     }
 
     #[test]
@@ -210,6 +213,15 @@ mod tests {
                 || page.matches("http://").count() == page.matches("http://www.w3.org/2000/svg").count()
         );
         assert!(page.contains("<td class=\"n\">700</td>") && page.contains("<td>2026-10-31</td>"));
+    }
+
+    /// From a record to more than any table has.
+    #[test]
+    fn charts_hold_any_number() {
+        for records in [1, 2, 9, 1_000, 10_000_000_000, u64::from(u32::MAX) << 20] {
+            let line = line("Orders", "2026-02-28", "ttl", records);
+            assert!(chart("2026-02", &[&line]).is_some_and(|svg| svg.contains("#F0A83C")), "{records}");
+        }
     }
 
     #[test]
