@@ -131,7 +131,7 @@ impl Unpacked {
             }
             // Behind all packs of that day.
             let folder = listed.key.as_str().rsplit_once('/').map_or(listed.key.as_str(), |(folder, _)| folder);
-            seen = ObjectKey::new(format!("{folder}0")).ok();
+            seen = Some(ObjectKey::new(format!("{folder}0")).expect("shorter than the pack's name"));
         }
     }
 
