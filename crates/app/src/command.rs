@@ -232,6 +232,9 @@ pub(crate) struct RestoreRecordsOf {
     pub(crate) days: RecordDays,
     /// Only by this cause.
     pub(crate) cause: Option<String>,
+    /// Only those whose newest deletion meets this condition, in SQL.
+    #[serde(rename = "where")]
+    pub(crate) condition: Option<String>,
     /// Records of this table, where several share the service.
     pub(crate) from_table: Option<String>,
     /// Into this table.

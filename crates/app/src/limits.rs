@@ -52,3 +52,9 @@ pub(crate) const STREAM_END_LOOK_EVERY: SpanMs = SpanMs(100);
 pub(crate) const STREAM_FORGET_EVERY: SpanMs = SpanMs::hours(1);
 /// How far the reading of a stream may lie behind before `status --check` complains.
 pub(crate) const ARCHIVE_LAG_MAX: SpanMs = SpanMs::minutes(15);
+/// Bytes of the condition of an `archive restore`.
+pub(crate) const CONDITION_BYTES_MAX: usize = 64 << 10;
+/// Steps of SQLite's machine that judging one deletion may take: some seconds.
+pub(crate) const CONDITION_STEPS_MAX: u64 = 100_000_000;
+/// KiB in memory of the records that an `archive restore` with a condition has judged; more lie in a temporary file.
+pub(crate) const NOTED_CACHE_KIB: usize = 16 << 10;

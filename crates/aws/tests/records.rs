@@ -168,6 +168,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
     let restore = RestoreRecords {
         archive: Arc::new(Unpacked::new(memory.destination.clone())),
         from_table: Some("Orders".to_owned()),
+        condition: None,
         table: Arc::new(DynamoDbTable::new(client.clone(), "Orders")),
         journal: memory.journal.clone(),
         clock: memory.clock.clone(),

@@ -98,12 +98,12 @@ pub(crate) struct DaysArgs {
 
 /// `archive restore …`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "from", "to"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["key", "from", "to", "condition"]))]
 pub(crate) struct RestoreRecordsArgs {
     /// Of this service
     service: String,
     /// Restore this record: the values of its key joined by `_`, as in USER#123_PROFILE
-    #[arg(conflicts_with_all = ["from", "to", "cause"])]
+    #[arg(conflicts_with_all = ["from", "to", "cause", "condition"])]
     key: Option<String>,
     /// As it was at its newest deletion up to then [default: its newest]
     #[arg(long, value_name = "TIME", requires = "key")]
@@ -114,6 +114,10 @@ pub(crate) struct RestoreRecordsArgs {
     /// Only those that were deleted by this: user or ttl
     #[arg(long, value_name = "user|ttl")]
     cause: Option<String>,
+    /// Only if its newest deletion on these days meets this condition, in SQL over the columns of `archive query`: "item ->>
+    /// '$.status' = 'paid' AND size > 1000"
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
     /// Records of this table, where several share the service
     #[arg(long, value_name = "TABLE")]
     from_table: Option<String>,
@@ -195,6 +199,7 @@ impl ArchiveVerb {
                     at: at(args.at)?.map(|at| at.0),
                     days: args.days.days(now)?,
                     cause: args.cause,
+                    condition: args.condition,
                     from_table: args.from_table,
                     to: args.to_table,
                     overwrite: args.overwrite,

@@ -10,6 +10,7 @@ use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
 use crate::limits::SERVICES_NAMED_MAX;
 use crate::packing::{packer, to_pack};
+use crate::query::SqlCondition;
 use crate::wiring::archiving_of_gone_table;
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
@@ -20,6 +21,7 @@ use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
 use engine::steps::archived_names::{Days, Named, days, of_day, services};
+use engine::steps::condition::Condition;
 use engine::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{Cause, ServiceName};
@@ -296,6 +298,7 @@ async fn restore(
     };
     let (overwrite, rate, dry_run) = (asked.overwrite, asked.rate, asked.dry_run);
     let request = RecordsRequest { service: service.clone(), wanted, overwrite, ttl, rate, dry_run };
+    let condition = asked.condition.as_deref().map(|text| SqlCondition::new(text, cancel)).transpose()?.map(Arc::new);
     let mut done = Done::default();
     for archiving in one_table(instance, &service, asked.from_table.as_deref()).await? {
         let ArchiveConfig { table, .. } = &archiving.config;
@@ -306,6 +309,7 @@ async fn restore(
         let restore = RestoreRecords {
             archive: archiving.reader(instance)?,
             from_table: Some(table.name.clone()),
+            condition: condition.clone().map(|condition| condition as Arc<dyn Condition>),
             table: Arc::new(instance.services.table(&to).await?),
             journal: instance.journal.clone(),
             clock: instance.clock.clone(),

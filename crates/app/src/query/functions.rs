@@ -100,7 +100,7 @@ impl State {
     /// The rows of a part, as a JSON array of arrays.
     fn rows_of(&mut self, part: usize) -> Result<String, PortError> {
         let columns = self.columns(part, false)?;
-        let rows: Vec<Value> = (0..columns.rows).map(|row| shown(&columns, row)).collect();
+        let rows: Vec<Value> = (0..columns.rows).map(|row| Value::Array(shown(&columns, row))).collect();
         Ok(Value::Array(rows).to_string())
     }
 
@@ -109,10 +109,11 @@ impl State {
     }
 }
 
-fn shown(columns: &Columns, row: usize) -> Value {
-    let text = |column| columns.text(column, row);
-    json!([
-        columns.int(Column::DeletedAt, row).map(|at| UnixMs(at).to_string()),
+/// A row as the view has it, from `deleted_at` to `object`.
+pub(super) fn shown(columns: &Columns, row: usize) -> Vec<Value> {
+    let text = |column| Value::from(columns.text(column, row));
+    vec![
+        Value::from(columns.int(Column::DeletedAt, row).map(|at| UnixMs(at).to_string())),
         text(Column::Table),
         text(Column::Cause),
         text(Column::PartitionKey),
@@ -120,9 +121,9 @@ fn shown(columns: &Columns, row: usize) -> Value {
         text(Column::SortKey),
         text(Column::SortKeyType),
         text(Column::Sequence),
-        columns.int(Column::Size, row),
+        Value::from(columns.int(Column::Size, row)),
         text(Column::Object),
-    ])
+    ]
 }
 
 /// The state, in all functions' hands.

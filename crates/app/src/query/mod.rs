@@ -5,6 +5,7 @@
 //! before the day is opened, and an image is read only where a statement mentions it. Nothing is written: the statement may
 //! read, and no more.
 
+mod condition;
 mod functions;
 mod plain;
 
@@ -20,6 +21,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use condition::SqlCondition;
 
 /// Bytes of one value: the rows of a part, without their images, are one.
 const VALUE_BYTES_MAX: i32 = 128 << 20;
@@ -134,6 +137,12 @@ fn prepare(
         }
     }
     database.execute_batch("COMMIT")?;
+    guard(database, STEPS_BETWEEN_LOOKS, move || cancel.is_cancelled())?;
+    Ok(())
+}
+
+/// From here on statements only read, within limits; every so many steps it is asked whether they are to stop.
+fn guard(database: &Connection, steps: i32, stop: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<()> {
     database.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     database.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
     database.authorizer(Some(|context: AuthContext<'_>| match context.action {
@@ -142,21 +151,29 @@ fn prepare(
         }
         _ => Authorization::Deny,
     }));
-    database.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || cancel.is_cancelled()));
+    database.progress_handler(steps, Some(stop));
     Ok(())
 }
 
 /// What is wrong with a statement, and where to look.
 fn refused(error: Error) -> Failure {
-    let why = match &error {
-        Error::SqlInputError { msg, offset, .. } if *offset >= 0 => format!("{msg}, at character {}", offset + 1),
-        Error::SqlInputError { msg, .. } => msg.clone(),
-        Error::MultipleStatement => "it is more than one statement".to_owned(),
-        other => other.to_string(),
+    let why = match why_refused(&error) {
+        (why, Some(at)) => format!("{why}, at character {}", at + 1),
+        (why, None) => why,
     };
     Failure::usage(format!(
         "the statement is refused: {why}. `SELECT * FROM deletions LIMIT 1` shows the columns; statements can only read"
     ))
+}
+
+/// What is wrong with a statement, and at which byte.
+fn why_refused(error: &Error) -> (String, Option<usize>) {
+    match error {
+        Error::SqlInputError { msg, offset, .. } => (msg.clone(), usize::try_from(*offset).ok()),
+        Error::MultipleStatement => ("it is more than one statement".to_owned(), None),
+        Error::SqliteFailure(_, Some(msg)) => (msg.clone(), None),
+        other => (other.to_string(), None),
+    }
 }
 
 fn value(value: ValueRef<'_>) -> Value {

@@ -101,6 +101,47 @@ fn archived_records_are_packed_asked_in_sql_and_counted_by_month() {
     assert_eq!(serving.stop(), 0);
 }
 
+/// By a condition, whether they are packed, packed in part, or not.
+#[test]
+fn records_that_meet_a_condition_are_put_back_and_what_is_no_condition_is_refused() {
+    let (tables, folder) = some("");
+    let restore = |more: &[&str]| folder.json(&[CONFIG, &["archive", "restore", "orders"], more].concat());
+    let counts = |answer: &Value| answer["reports"][0]["counts"].clone();
+    let few = "item ->> '$.total' >= 20 AND item ->> '$.total' < 25 AND cause = 'user'";
+    let said = restore(&["--from", "2d ago", "--where", few, "--dry-run"]);
+    assert_eq!((&counts(&said)["would-restore"], &counts(&said)["unmet"]), (&json!(5), &json!(27)), "{said:#}");
+    assert_eq!(tables.get("Orders", "USER#20"), None);
+    let done = restore(&["--where", few, "--rate", "1000"]);
+    assert_eq!((&counts(&done)["restored"], &counts(&done)["unmet"]), (&json!(5), &json!(27)), "{done:#}");
+    assert_eq!(tables.get("Orders", "USER#24").unwrap()["total"], N("24.5".to_owned()));
+    assert_eq!((tables.get("Orders", "USER#25"), tables.get("Orders", "old 1")), (None, None));
+    // Packed, and given again: what is there is left alone; with more that is not packed.
+    ok(&folder, &["pack", "orders"]);
+    let serving = serve(&folder);
+    tables.put("Orders", "USER#24", &[("total", N("1".to_owned()))]);
+    tables.delete("Orders", "USER#24");
+    until_archived(&folder, 33);
+    let again = restore(&["--from", "2d ago", "--where", few]);
+    let told = counts(&again);
+    assert_eq!((&told["restored"], &told["there"], &told["unmet"]), (&json!(0), &json!(4), &json!(28)), "{again:#}");
+    assert_eq!(tables.get("Orders", "USER#24"), None, "its newest deletion is not what is asked for");
+    let none = restore(&["--where", "day < '2020-01-01' AND cause = 'ttl'"]);
+    assert_eq!(counts(&none), json!({ "restored": 0 }), "no day is read");
+    for (condition, why) in [
+        ("1; DELETE FROM deletions", "near \";\": syntax error, at character 2"),
+        ("1) OR (1", "syntax error"),
+        ("SELECT 1", "near \"SELECT\": syntax error"),
+        ("colour = 1", "no such column: colour"),
+    ] {
+        let ended = archive(&folder, &["restore", "orders", "--where", condition]);
+        assert!(ended.code == 2 && ended.err.contains(why), "{condition}: {} {}", ended.code, ended.err);
+        assert!(ended.err.contains("an SQL expression over the columns of `deletions`"), "{}", ended.err);
+    }
+    let both = archive(&folder, &["restore", "orders", "USER#1", "--where", "1"]);
+    assert!(both.code == 2 && both.err.contains("cannot be used with"), "{}", both.err);
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
 #[test]
 fn statements_that_do_more_than_read_are_refused_and_say_what_is_wrong() {
     let (_tables, folder) = some("");

@@ -6,6 +6,10 @@
 //! deletions of one name of one day, and the names of what was deleted more than once a day or failed; and the command can
 //! simply be given again.
 //!
+//! With a condition, the newest deletion in the range is judged, and no other: where it is not what is asked for, an older
+//! image of the record is not put in its place. So the newest days come first, whether with `overwrite` or not, and whoever
+//! judges notes which records were judged.
+//!
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
@@ -19,6 +23,7 @@ use crate::ports::progress::Progress;
 use crate::ports::tables::{PutOnto, RecordTable, TableShape};
 use crate::report::Report;
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
+use crate::steps::condition::Condition;
 use crate::wrap::unpacked::Unpacked;
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
@@ -29,6 +34,9 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
+
+/// What is said of an older deletion.
+const NOT_IN_ITS_PLACE: &str = "a newer deletion of it failed, and this one was not put in its place";
 
 /// Which records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +91,8 @@ pub struct RestoreRecords {
     pub archive: Arc<Unpacked>,
     /// Of which table the records are: others of the service are passed over. `None`: of any.
     pub from_table: Option<String>,
+    /// What the newest deletion of each record of a range must meet, if anything.
+    pub condition: Option<Arc<dyn Condition>>,
     /// Where to.
     pub table: Arc<dyn RecordTable>,
     /// The journal.
@@ -95,6 +105,7 @@ pub struct RestoreRecords {
 
 impl RestoreRecords {
     /// Puts records back. Counts `restored` (or `would-restore`), `there` (left alone), `other-cause`, `other-table`,
+    /// `unmet` (the condition does not hold for the newest deletion), `older` (deletions of records whose newest was judged),
     /// `ttl-changed`; a record that does not read back is a failure with its name.
     pub async fn run(&self, request: &RecordsRequest, progress: &dyn Progress, cancel: &CancellationToken) -> Report {
         let mut report = Report::of("archive restore");
@@ -128,7 +139,10 @@ impl RestoreRecords {
             Wanted::Range { days, cause } => (*days, *cause),
         };
         let mut all = days(self.archive.as_ref(), &request.service, range).await?;
-        if !request.overwrite {
+        if let Some(condition) = &self.condition {
+            all = condition.days_left(all).await?;
+        }
+        if !request.overwrite || self.condition.is_some() {
             all.reverse();
         }
         let mut failed = BTreeSet::new();
@@ -232,7 +246,7 @@ impl Day<'_> {
             }
         }
         for found in newest {
-            let of_record = self.one.put_unless(found, self.failed.contains(&shown(&named.parsed))).await;
+            let of_record = self.one.judged(found, self.failed.contains(&shown(&named.parsed))).await;
             self.absorb(shown(&named.parsed), of_record, report);
         }
         Ok(())
@@ -316,9 +330,34 @@ impl One<'_> {
         let mut report = Report::of("archive restore");
         match read_record(self.all.archive.as_ref(), name).await {
             Ok(Some(found)) if cause.is_some_and(|cause| found.record.cause != cause) => report.count("other-cause", 1),
-            Ok(Some(found)) => return self.put_unless(found, has_failed).await,
+            Ok(Some(found)) => return self.judged(found, has_failed).await,
             Ok(None) => {}
             Err(error) => report.fail_with(name, &error),
+        }
+        report
+    }
+
+    /// Puts it, if it is its record's newest and what is asked for.
+    async fn judged(&self, found: Found, has_failed: bool) -> Report {
+        let is_of_table = |table: &String| *table == found.record.table;
+        let Some(condition) = &self.all.condition else { return self.put_unless(found, has_failed).await };
+        if !self.all.from_table.as_ref().is_none_or(is_of_table) {
+            return self.put(found).await;
+        }
+        let mut report = Report::of("archive restore");
+        let identity = json!([found.record.table, found.record.key_values()]).to_string();
+        let judged = async {
+            Ok(match condition.note(identity).await? {
+                false => Err("older"),
+                true if condition.holds(&found).await? => Ok(()),
+                true => Err("unmet"),
+            })
+        };
+        match judged.await {
+            Ok(Err(why)) => report.count(why, 1),
+            Ok(Ok(())) if has_failed => report.fail(found.name, NOT_IN_ITS_PLACE),
+            Ok(Ok(())) => return self.put(found).await,
+            Err(error) => report.fail_with(&found.name, &error),
         }
         report
     }
@@ -329,7 +368,7 @@ impl One<'_> {
             return self.put(found).await;
         }
         let mut report = Report::of("archive restore");
-        report.fail(found.name, "a newer deletion of it failed, and this one was not put in its place");
+        report.fail(found.name, NOT_IN_ITS_PLACE);
         report
     }
 

@@ -315,6 +315,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         let restore = RestoreRecords {
             archive: self.archive.clone(),
             from_table: Some(self.name.clone()),
+            condition: None,
             table: self.table.clone(),
             journal: self.journal.clone(),
             clock: self.clock.clone(),

@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod archived_names;
 pub mod aside;
 pub mod by_original;
+pub mod condition;
 pub mod copy_rows;
 pub mod journal_lines;
 pub mod json_object;

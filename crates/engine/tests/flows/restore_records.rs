@@ -2,25 +2,28 @@
 
 use super::archive::archive_through;
 use crate::world::{Source, World, rules};
-use engine::error::ErrorKind;
-use engine::flows::find_record::{Which, find_record};
+use async_trait::async_trait;
+use engine::error::{ErrorKind, PortResult};
+use engine::flows::find_record::{Found, Which, find_record};
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
 use engine::memory::clock::MemoryClock;
 use engine::memory::stream::MemoryStream;
 use engine::memory::table::MemoryTable;
 use engine::ports::clock::Clock;
-use engine::ports::objects::{Attributes, Onto};
+use engine::ports::objects::{Attributes, ObjectRead, Onto};
 use engine::ports::progress::Silent;
 use engine::ports::streams::{Position, Read, RecordStream, ShardId};
 use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::report::Report;
 use engine::steps::archived_names::{Days, days, services};
+use engine::steps::condition::Condition;
 use engine::wrap::unpacked::Unpacked;
-use lifecycle::archive::{Cause, ServiceName};
+use lifecycle::archive::{Cause, ServiceName, day_prefix};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 /// 2026-11-21T00:00:00Z.
@@ -69,6 +72,7 @@ async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequ
     let restore = RestoreRecords {
         archive: Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _)),
         from_table: Some("Table".to_owned()),
+        condition: None,
         table: Arc::clone(table) as _,
         journal: world.memory.journal.clone(),
         clock: world.memory.clock.clone(),
@@ -300,6 +304,7 @@ async fn restored_at(rate: u32) -> SpanMs {
     let restore = RestoreRecords {
         archive: Arc::new(Unpacked::new(world.memory.destination.clone())),
         from_table: Some("Table".to_owned()),
+        condition: None,
         table: Arc::clone(&table) as _,
         journal: world.memory.journal.clone(),
         clock: Arc::clone(&clock) as _,
@@ -327,4 +332,101 @@ async fn services_are_found_by_their_names_alone_whatever_else_lies_there() {
     };
     assert_eq!(found(9).await, ["another", "service", "zoo"]);
     assert_eq!(found(2).await, ["another", "service"]);
+}
+
+/// Holds for deletions with an even number, on every day but the last; and knows which records were judged.
+#[derive(Default)]
+struct Even {
+    judged: Mutex<BTreeSet<String>>,
+    without_day: Option<u64>,
+}
+
+#[async_trait]
+impl Condition for Even {
+    async fn days_left(&self, mut days: Vec<String>) -> PortResult<Vec<String>> {
+        let left_out = self.without_day.map(|n| day_prefix(&service(), day(n)));
+        days.retain(|day| Some(day) != left_out.as_ref());
+        Ok(days)
+    }
+
+    async fn holds(&self, found: &Found) -> PortResult<bool> {
+        let n: u64 = found.record.image["n"]["N"].as_str().unwrap().parse().unwrap();
+        Ok(n.is_multiple_of(2))
+    }
+
+    async fn note(&self, record: String) -> PortResult<bool> {
+        Ok(self.judged.lock().unwrap().insert(record))
+    }
+}
+
+/// Restores all days on a condition.
+async fn restored_if(world: &World, table: &Arc<MemoryTable>, even: Even, request: &RecordsRequest) -> Report {
+    let restore = RestoreRecords {
+        archive: Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _)),
+        from_table: Some("Table".to_owned()),
+        condition: Some(Arc::new(even)),
+        table: Arc::clone(table) as _,
+        journal: world.memory.journal.clone(),
+        clock: world.memory.clock.clone(),
+        who: "alice".to_owned(),
+    };
+    restore.run(request, &Silent, &CancellationToken::new()).await
+}
+
+#[tokio::test]
+async fn a_condition_judges_the_newest_deletion_of_each_record_and_never_puts_an_older_one() {
+    let world = archived(&[
+        ("unmet", day(0), Cause::User),  // 1
+        ("newest", day(0), Cause::User), // 2
+        ("older", day(0), Cause::User),  // 3
+        ("older", day(0), Cause::User),  // 4: meets it, and is older than the one of the day after
+        ("older", day(1), Cause::User),  // 5
+        ("newest", day(1), Cause::Ttl),  // 6
+        ("one day", day(1), Cause::User),
+        ("one day", day(1), Cause::User), // 8
+    ])
+    .await;
+    for (overwrite, dry_run) in [(false, true), (false, false), (true, false)] {
+        let request = RecordsRequest { overwrite, dry_run, ..range(Days::default(), None) };
+        let table = Arc::new(MemoryTable::new(shape()));
+        let report = restored_if(&world, &table, Even::default(), &request).await;
+        assert_eq!(
+            (report.counted("unmet"), report.counted("older"), report.failures),
+            (2, 2, 0),
+            "{:?}",
+            report.counts
+        );
+        let expected = if dry_run { pairs(&[]) } else { pairs(&[("newest", "6"), ("one day", "8")]) };
+        assert_eq!(records(&table), expected, "overwrite: {overwrite}");
+        assert_eq!(report.counted(if dry_run { "would-restore" } else { "restored" }), 2);
+        // Given again it goes on: what is there is left alone.
+        let again = restored_if(&world, &table, Even::default(), &request).await;
+        assert_eq!(again.counted("there"), if overwrite || dry_run { 0 } else { 2 });
+    }
+    // A cause chooses among which deletions the newest is looked for; the condition judges that one.
+    let table = Arc::new(MemoryTable::new(shape()));
+    let by_users = range(Days::default(), Some(Cause::User));
+    restored_if(&world, &table, Even::default(), &by_users).await;
+    assert_eq!(records(&table), pairs(&[("newest", "2"), ("one day", "8")]));
+    // A day on which it cannot hold is as one that was not asked for.
+    let table = Arc::new(MemoryTable::new(shape()));
+    let even = Even { without_day: Some(1), ..Even::default() };
+    restored_if(&world, &table, even, &range(Days::default(), None)).await;
+    assert_eq!(records(&table), pairs(&[("newest", "2"), ("older", "4")]));
+}
+
+#[tokio::test]
+async fn where_the_newest_deletion_is_damaged_a_condition_puts_no_older_one_not_even_over_what_is_there() {
+    let world = archived(&[("a", day(0), Cause::User), ("a", day(0), Cause::User), ("a", day(1), Cause::User)]).await;
+    let name = ObjectKey::new(format!("{}a.json", day_prefix(&service(), day(1)))).unwrap();
+    let attributes = world.memory.destination.head(&name, None).await.unwrap().unwrap().metadata;
+    let attributes = Attributes { metadata: attributes, ..Attributes::default() };
+    world.memory.destination.store(&name, "{".into(), attributes, &Onto::Anything);
+    for overwrite in [false, true] {
+        let table = Arc::new(MemoryTable::new(shape()));
+        let request = RecordsRequest { overwrite, ..range(Days::default(), None) };
+        let report = restored_if(&world, &table, Even::default(), &request).await;
+        assert_eq!((report.failures, records(&table)), (2, pairs(&[])), "{:?}", report.failed);
+        assert!(report.failed[1].why.contains("a newer deletion of it failed"), "{:?}", report.failed);
+    }
 }
