@@ -25,7 +25,7 @@ pub struct Resolving<'a> {
     stream: &'a dyn RecordStream,
     stretch: &'a Stretch,
     reader: Box<dyn ShardReader>,
-    /// The beginning was forgotten: the oldest that there is was asked for.
+    /// What was to be read next was forgotten: the oldest that there is was asked for, and has not come yet.
     from_oldest: bool,
     /// The last record that was read of it.
     last: Option<Sequence>,
@@ -74,12 +74,18 @@ impl<'a> Resolving<'a> {
     fn within(&mut self, records: Vec<StreamRecord>) -> Option<Vec<StreamRecord>> {
         let Stretch { from, to, .. } = self.stretch;
         let is_behind = records.last().is_none_or(|last| last.sequence >= *to);
+        let was_forgotten = !records.is_empty() && std::mem::take(&mut self.from_oldest);
         let within: Vec<StreamRecord> =
             records.into_iter().filter(|record| record.sequence >= *from && record.sequence <= *to).collect();
-        if let (None, Some(first)) = (&self.last, within.first())
-            && first.sequence != *from
-        {
-            self.lose(format!("records from {from} up to {}", first.sequence));
+        match (&self.last, within.first()) {
+            (None, Some(first)) if first.sequence != *from => {
+                self.lose(format!("records from {from} up to {}", first.sequence));
+            }
+            // Whether anything stood between, nobody can tell any more.
+            (Some(last), Some(first)) if was_forgotten => {
+                self.lose(format!("records after {last} up to {}", first.sequence));
+            }
+            _ => {}
         }
         self.last = within.last().map(|last| last.sequence.clone()).or(self.last.take());
         if is_behind {

@@ -54,6 +54,26 @@ async fn what_the_stream_has_forgotten_of_it_is_named_with_its_edges() {
 }
 
 #[tokio::test]
+async fn what_the_stream_forgets_while_it_is_read_is_named_each_time() {
+    let (stream, all) = stream(15);
+    let stretch = Stretch { shard: ShardId("0".to_owned()), from: all[0].clone(), to: all[13].clone() };
+    let mut resolving = Resolving::open(&stream, &stretch).await.unwrap();
+    let mut found: Vec<Sequence> = Vec::new();
+    while let Some(records) = resolving.next().await.unwrap() {
+        found.extend(records.into_iter().map(|record| record.sequence));
+        if [3, 6].contains(&found.len()) {
+            // Two of those that come next.
+            stream.forget("0", 5);
+        }
+    }
+    assert_eq!(found, [&all[..3], &all[5..8], &all[10..=13]].concat());
+    let told = |after: usize, up_to: usize| {
+        format!("the stream has forgotten records after {} up to {} of the shard 0", all[after], all[up_to])
+    };
+    assert_eq!(resolving.lost(), Some(format!("{}; {}", told(2, 5), told(7, 10)).as_str()));
+}
+
+#[tokio::test]
 async fn a_reading_that_fails_is_told_and_empty_pages_are_not_taken_for_the_end() {
     let _logs = World::new(Source::Versioned, rules());
     let (stream, all) = stream(3);
