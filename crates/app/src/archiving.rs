@@ -163,6 +163,8 @@ pub(crate) async fn follow(instance: Arc<Instance>, archiving: Arc<Archiving>, c
     }
     following.close();
     following.wait().await;
+    // Nobody reads them any more: whoever follows this table next must not take them for read.
+    archiving.followed.write().expect(UNPOISONED).clear();
 }
 
 async fn begin(

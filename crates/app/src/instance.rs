@@ -58,6 +58,8 @@ pub(crate) struct Instance {
     pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
     /// Tables whose deleted records are archived.
     pub(crate) archivings: RwLock<Vec<Arc<Archiving>>>,
+    /// This machine's own tables whose archive could not be opened, and why: they are tried again.
+    pub(crate) not_archived: RwLock<BTreeMap<String, String>>,
     /// This machine's own tables, unless they are switched off.
     pub(crate) tables: Option<Own>,
     /// Leases that are no table's: one file, opened once.

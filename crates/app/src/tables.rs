@@ -7,7 +7,7 @@
 use crate::archiving::{self, Archiving};
 use crate::exit::Failure;
 use crate::instance::{Instance, UNPOISONED};
-use crate::limits::{STREAM_END_LOOK_EVERY, STREAM_END_WAIT, STREAM_FORGET_EVERY};
+use crate::limits::{STREAM_END_LOOK_EVERY, STREAM_END_WAIT, STREAM_FORGET_EVERY, STREAMS_AGAIN};
 use crate::wiring;
 use async_trait::async_trait;
 use aws::AnswersHere;
@@ -19,6 +19,7 @@ use lifecycle::time::UnixMs;
 use local::tables::limits::STREAM_KEPT;
 use local::tables::{Said, TABLES_FILE, TableHooks, Tables, TablesEndpoint, serve_tables};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -82,6 +83,7 @@ impl Own {
         }
         tables.set_hooks(keeper.clone());
         tasks.spawn(Arc::clone(&tables).keep_sweeping(instance.clock.clone(), driven.clone()));
+        tasks.spawn(Arc::clone(&keeper).keep_beginning());
         tasks.spawn(keeper.keep_forgetting());
         let endpoint = TablesEndpoint {
             tables,
@@ -133,30 +135,24 @@ impl TableHooks for Keeper {
 
     async fn begin(&self, table: &str) {
         let mut following = self.following.lock().await;
-        if following.contains_key(table) {
-            return;
-        }
-        match wiring::archiving_of_own_table(&self.instance, table).await {
-            Ok(archiving) => {
-                let cancel = self.driven.child_token();
-                let follow = archiving::follow(self.instance.clone(), archiving.clone(), cancel.clone());
-                let ended = self.tasks.spawn(follow);
-                following.insert(table.to_owned(), Following { archiving, cancel, ended });
-            }
-            // Its stream keeps the records.
-            Err(failure) => {
-                let why = failure.chain();
-                tracing::error!(table, "its deleted records are not archived before the next start: {why}");
-            }
+        // Its stream keeps the records meanwhile.
+        if let Err(failure) = self.start(&mut following, table).await {
+            let why = failure.chain();
+            tracing::error!(table, "its deleted records are not archived yet, which is tried again: {why}");
         }
     }
 
     async fn finish(&self, table: &str) -> PortResult<()> {
         let mut all = self.following.lock().await;
-        let Some(following) = all.get(table) else { return Ok(()) };
         if self.tables.carries_old_images(table).await {
+            // Nobody may have followed it yet: what it tells is archived now, or it does not end.
+            let started = self.start(&mut all, table).await;
+            let invalid = |failure: Failure| ErrorKind::Invalid(failure.chain());
+            let following =
+                started.map_err(|failure| PortError::new("archive last records of", table, invalid(failure)))?;
             self.caught_up(table, &following.archiving).await?;
         }
+        self.instance.not_archived.write().expect(UNPOISONED).remove(table);
         if let Some(Following { cancel, ended, .. }) = all.remove(table) {
             cancel.cancel();
             let broke = |_| ErrorKind::Internal("its follower broke off".to_owned());
@@ -194,6 +190,55 @@ impl Archiving {
 }
 
 impl Keeper {
+    /// Follows a table, unless it is followed. What fails is noted for `status`, and for who tries again.
+    async fn start<'a>(
+        &self,
+        following: &'a mut BTreeMap<String, Following>,
+        table: &str,
+    ) -> Result<&'a Following, Failure> {
+        let place = match following.entry(table.to_owned()) {
+            Entry::Occupied(there) => return Ok(there.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        let opened = wiring::archiving_of_own_table(&self.instance, table).await;
+        let mut not_archived = self.instance.not_archived.write().expect(UNPOISONED);
+        match opened {
+            Ok(archiving) => {
+                not_archived.remove(table);
+                let cancel = self.driven.child_token();
+                let follow = archiving::follow(self.instance.clone(), archiving.clone(), cancel.clone());
+                let ended = self.tasks.spawn(follow);
+                Ok(place.insert(Following { archiving, cancel, ended }))
+            }
+            Err(failure) => {
+                not_archived.insert(table.to_owned(), failure.chain());
+                Err(failure)
+            }
+        }
+    }
+
+    /// Tries again to follow what could not be followed, again and again.
+    async fn keep_beginning(self: Arc<Self>) {
+        let clock = self.instance.clock.clone();
+        loop {
+            tokio::select! {
+                () = self.driven.cancelled() => return,
+                () = clock.sleep(STREAMS_AGAIN) => self.begin_the_rest().await,
+            }
+        }
+    }
+
+    async fn begin_the_rest(&self) {
+        let mut following = self.following.lock().await;
+        // Under the lock: a table whose stream ends meanwhile is in neither.
+        let left: Vec<String> = self.instance.not_archived.read().expect(UNPOISONED).keys().cloned().collect();
+        for table in left {
+            if let Err(failure) = self.start(&mut following, &table).await {
+                tracing::debug!(table, "its deleted records are still not archived: {}", failure.chain());
+            }
+        }
+    }
+
     /// Waits until nothing is left to read of a table that nobody writes meanwhile.
     async fn caught_up(&self, table: &str, archiving: &Archiving) -> PortResult<()> {
         let clock = &self.instance.clock;
@@ -249,5 +294,85 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archiving::LEASES_FILE;
+    use crate::commands::status::status;
+    use crate::instance::tests::opened;
+    use engine::steps::archived_names::{Days, days};
+    use lifecycle::archive::ServiceName;
+    use local::clock::SystemClock;
+    use std::fs;
+    use std::path::PathBuf;
+
+    async fn call(keeper: &Keeper, operation: &str, request: &str) {
+        let target = format!("DynamoDB_20120810.{operation}");
+        let said = keeper.tables.call(&target, request.to_owned().into()).await;
+        assert_eq!(said.status, 200, "{operation}: {}", String::from_utf8_lossy(&said.body));
+    }
+
+    /// What is in the way of every archive.
+    fn in_the_way(instance: &Instance) -> PathBuf {
+        instance.folder.path().join(LEASES_FILE)
+    }
+
+    /// A keeper of the table Orders, from which a record was deleted before anybody followed it; its archive cannot be opened.
+    async fn unfollowed() -> (tempfile::TempDir, Arc<Keeper>) {
+        let (root, instance) = opened(Arc::new(SystemClock)).await;
+        fs::create_dir(in_the_way(&instance)).unwrap();
+        let Some(Own(tables)) = &instance.tables else { panic!("they are on") };
+        let keeper = Arc::new(Keeper {
+            tables: Arc::clone(tables),
+            tasks: TaskTracker::new(),
+            driven: CancellationToken::new(),
+            following: Mutex::default(),
+            instance: Arc::clone(&instance),
+        });
+        let schema = r#""KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"BillingMode":"PAY_PER_REQUEST","#;
+        let typed = r#""AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]"#;
+        call(&keeper, "CreateTable", &format!(r#"{{"TableName":"Orders",{schema}{typed}}}"#)).await;
+        call(&keeper, "PutItem", r#"{"TableName":"Orders","Item":{"id":{"S":"a"}}}"#).await;
+        call(&keeper, "DeleteItem", r#"{"TableName":"Orders","Key":{"id":{"S":"a"}}}"#).await;
+        (root, keeper)
+    }
+
+    async fn problems(keeper: &Keeper) -> usize {
+        let answer = serde_json::to_value(status(&keeper.instance).await.unwrap()).unwrap();
+        let all = answer["problems"].as_array().unwrap();
+        all.iter().filter(|problem| problem.as_str().unwrap().starts_with("local@Orders: deleted records")).count()
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_follows_ends_only_once_it_is_archived() {
+        let (_root, keeper) = unfollowed().await;
+        let instance = &keeper.instance;
+        keeper.begin("Orders").await;
+        assert_eq!(problems(&keeper).await, 1);
+        let refused = keeper.finish("Orders").await.unwrap_err();
+        assert!(engine::report::chain(&refused).contains(LEASES_FILE), "{refused:?}");
+        // And as long as it is in the way, trying again changes nothing.
+        keeper.begin_the_rest().await;
+        assert_eq!((problems(&keeper).await, keeper.following.lock().await.len()), (1, 0));
+
+        fs::remove_dir(in_the_way(instance)).unwrap();
+        keeper.finish("Orders").await.unwrap();
+        assert_eq!((problems(&keeper).await, keeper.following.lock().await.len()), (0, 0));
+        let archiving = wiring::archiving_of_own_table(instance, "Orders").await.unwrap();
+        let (reader, service) = (archiving.reader(instance).unwrap(), ServiceName::new("Orders").unwrap());
+        assert_eq!(days(reader.as_ref(), &service, Days::default()).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_table_that_could_not_be_followed_is_followed_once_it_can_be() {
+        let (_root, keeper) = unfollowed().await;
+        keeper.begin("Orders").await;
+        fs::remove_dir(in_the_way(&keeper.instance)).unwrap();
+        keeper.begin_the_rest().await;
+        assert_eq!((problems(&keeper).await, keeper.following.lock().await.len()), (0, 1));
+        keeper.finish("Orders").await.unwrap();
     }
 }

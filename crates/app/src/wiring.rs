@@ -70,6 +70,7 @@ pub(crate) async fn open(
         services: Remotes::new(config.services.clone(), missing_table, tables.as_ref().map(|tables| tables.answers())),
         intakes: RwLock::new(BTreeMap::new()),
         archivings: RwLock::default(),
+        not_archived: RwLock::default(),
         tables,
         leases: tokio::sync::OnceCell::new(),
         config,

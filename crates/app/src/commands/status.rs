@@ -4,8 +4,9 @@ use super::clean::next_clean;
 use crate::answer::{Answer, ArchiveStatus, BucketStatus, PolicyStatus, QueueStatus, Status};
 use crate::archiving::Archiving;
 use crate::exit::Failure;
-use crate::instance::{Instance, Setting};
+use crate::instance::{Instance, Setting, UNPOISONED};
 use crate::limits::{ARCHIVE_LAG_MAX, RECONCILE_AGE_MAX};
+use engine::config::LOCAL_SERVICE;
 use engine::error::PortResult;
 use engine::flows::follow::ShardSeen;
 use engine::limits::{EVENT_WAIT_MAX, LATE_CLEANS};
@@ -51,6 +52,9 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
     for archiving in instance.all_archivings() {
         let of_archive = archive_status(instance, &archiving, now, &mut status.problems).await;
         status.archives.push(of_archive);
+    }
+    for (table, why) in instance.not_archived.read().expect(UNPOISONED).iter() {
+        status.problems.push(format!("{LOCAL_SERVICE}@{table}: deleted records are not archived: {why}"));
     }
     let (backlog, unknown) = instance.backlog().await;
     status.problems.extend(unknown);

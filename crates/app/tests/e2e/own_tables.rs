@@ -152,6 +152,24 @@ fn a_table_goes_only_when_its_deletions_are_archived() {
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 
+/// A table that stays, since the engine refuses what would have ended its stream, is archived as before.
+#[test]
+fn a_table_whose_deletion_is_refused_is_archived_on() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    let tables = Tables::of(&serving);
+    tables.make("Orders", None);
+    let protect = tables.client.update_table().table_name("Orders").deletion_protection_enabled(true);
+    tables.runtime.block_on(protect.send()).unwrap();
+    for (round, id) in ["first", "second"].into_iter().enumerate() {
+        let refused = tables.runtime.block_on(tables.client.delete_table().table_name("Orders").send()).unwrap_err();
+        assert!(refused.message().unwrap().contains("protected against deletion"), "{refused:?}");
+        assert!(tables.put("Orders", id, &[]) && tables.delete("Orders", id));
+        until_archived(&folder, "Orders", round + 1);
+    }
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
 /// Killed in the middle, again and again: every deletion that was acknowledged is archived, once.
 #[test]
 fn deletions_that_were_acknowledged_before_a_kill_are_archived() {
