@@ -7,7 +7,8 @@ mod tables;
 pub(crate) use letters::{DeadLetterView, DeadLetters};
 pub(crate) use tables::{Enabled, SelfTested, StepView};
 
-use crate::exit::Failure;
+use crate::exit::{AWAITS, Failure};
+use engine::flows::restore_records::{AWAITING, DAYS_AWAITING};
 use engine::policy::Policy;
 use engine::report::{Item, Report};
 use serde::{Deserialize, Serialize};
@@ -201,7 +202,10 @@ pub(crate) struct Listed {
     pub(crate) keys: u64,
     /// Stopped before the end.
     pub(crate) cancelled: bool,
-    /// What is to be said of a list that has nothing.
+    /// Something is not listed, since an archive tier has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) awaits: bool,
+    /// What is to be said of a list that has nothing, or not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
 }
@@ -509,10 +513,28 @@ impl ReportView {
     fn is_success(&self) -> bool {
         self.failures == 0 && !self.cancelled
     }
+
+    fn awaits(&self) -> bool {
+        [AWAITING, DAYS_AWAITING].iter().any(|what| self.counts.get(*what).is_some_and(|n| *n > 0))
+    }
 }
 
 impl Answer {
-    /// Whether the command did all that it was asked for: decides between exit codes 0 and 1.
+    /// The exit code: 0 all done, 1 something failed, 3 nothing failed and something awaits its retrieval.
+    pub(crate) fn exit_code(&self, check: bool) -> u8 {
+        let awaits = match self {
+            Answer::Done(done) => done.reports.iter().any(ReportView::awaits),
+            Answer::Listed(listed) => listed.awaits,
+            _ => false,
+        };
+        match self.is_success(check) {
+            false => 1,
+            true if awaits => AWAITS,
+            true => 0,
+        }
+    }
+
+    /// Whether nothing failed of what the command was asked for, and nobody stopped it.
     pub(crate) fn is_success(&self, check: bool) -> bool {
         match self {
             Answer::Status(status) => !check || status.problems.is_empty(),

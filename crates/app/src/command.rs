@@ -122,6 +122,8 @@ pub(crate) enum ArchiveAct {
         days: RecordDays,
         /// Only by this cause.
         cause: Option<String>,
+        /// What lies in archive tiers.
+        retrieve: RetrieveOf,
     },
     /// One record.
     Get {
@@ -133,6 +135,8 @@ pub(crate) enum ArchiveAct {
         key: String,
         /// The newest deletion up to this moment (Unix ms).
         at: Option<i64>,
+        /// What lies in archive tiers.
+        retrieve: RetrieveOf,
     },
     /// Puts records back.
     Restore(RestoreRecordsOf),
@@ -144,6 +148,8 @@ pub(crate) enum ArchiveAct {
         service: Option<String>,
         /// Deleted on these days.
         days: RecordDays,
+        /// What lies in archive tiers.
+        retrieve: RetrieveOf,
     },
     /// How many were deleted, by day, table and cause.
     Report {
@@ -151,6 +157,8 @@ pub(crate) enum ArchiveAct {
         service: Option<String>,
         /// In which month: `yyyy-mm`.
         month: String,
+        /// What lies in archive tiers.
+        retrieve: RetrieveOf,
     },
     /// Packs records.
     Pack {
@@ -247,6 +255,31 @@ pub(crate) struct RestoreRecordsOf {
     pub(crate) rate: Option<u32>,
     /// Only say what would happen.
     pub(crate) dry_run: bool,
+    /// What lies in archive tiers.
+    pub(crate) retrieve: RetrieveOf,
+}
+
+/// How fast an archive tier shall give back what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SpeedOf {
+    /// In hours.
+    Standard,
+    /// In up to two days.
+    Bulk,
+    /// In minutes.
+    Expedited,
+}
+
+/// What to do about what lies in archive tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetrieveOf {
+    /// Ask for it, so fast; `None`: only say what it would take.
+    pub(crate) speed: Option<SpeedOf>,
+    /// For how many days it shall stay readable.
+    pub(crate) days: u32,
+    /// Wait for it.
+    pub(crate) wait: bool,
 }
 
 /// `restore`.

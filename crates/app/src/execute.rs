@@ -17,8 +17,8 @@ pub(crate) async fn execute(instance: &Instance, command: Command, who: &str, fe
     let check = matches!(command, Command::Status { check: true });
     let result = dispatch(instance, command, who, feed, cancel).await;
     let ended = result.map(|answer| {
-        let success = answer.is_success(check);
-        (answer, success)
+        let code = answer.exit_code(check);
+        (answer, code)
     });
     if !feed.end(ended).await {
         tracing::debug!("nobody waited for the command's answer");

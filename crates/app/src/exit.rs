@@ -1,4 +1,4 @@
-//! How a command ends: 0 all done, 1 something failed, 2 wrong usage. Error chains are printed here and nowhere else.
+//! How a command ends: 0 all done, 1 something failed, 2 wrong usage, 3 what it needs lies in an archive tier. Error chains are printed here and nowhere else.
 
 use engine::error::{ErrorKind, PortError};
 use std::fmt;
@@ -7,6 +7,9 @@ use std::process::ExitCode;
 /// What to do about a bucket, a table or a folder that is not there.
 const MISSING_REMEDY: &str = "make it, or correct its name, region or account in the configuration";
 
+/// The exit code of a command that did what it could without what lies in archive tiers.
+pub(crate) const AWAITS: u8 = 3;
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -14,6 +17,8 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// It did not work: exit code 1.
     Failed(anyhow::Error),
+    /// What it needs lies in an archive tier, and must be, or is being, retrieved: exit code 3.
+    Awaits(anyhow::Error),
     /// It was told already; only the exit code is left.
     Told(u8),
 }
@@ -29,9 +34,16 @@ impl Failure {
         Failure::Failed(anyhow::anyhow!("{what}"))
     }
 
+    /// What lies in an archive tier and what to do, in a sentence.
+    pub(crate) fn awaits(what: impl fmt::Display) -> Failure {
+        Failure::Awaits(anyhow::anyhow!("{what}"))
+    }
+
     /// The whole chain in one line, each cause once.
     pub(crate) fn chain(&self) -> String {
-        let (Failure::Usage(error) | Failure::Failed(error)) = self else { return String::new() };
+        let (Failure::Usage(error) | Failure::Failed(error) | Failure::Awaits(error)) = self else {
+            return String::new();
+        };
         let mut parts: Vec<String> = Vec::new();
         for cause in error.chain().map(ToString::to_string) {
             // A transparent error says what its source says: once is enough.
@@ -47,7 +59,7 @@ impl Failure {
 
     /// Of which kind the port's error was that it came from, if it did.
     pub(crate) fn port(&self) -> Option<&ErrorKind> {
-        let (Failure::Usage(error) | Failure::Failed(error)) = self else { return None };
+        let (Failure::Usage(error) | Failure::Failed(error) | Failure::Awaits(error)) = self else { return None };
         error.chain().find_map(|cause| cause.downcast_ref::<PortError>()).map(|error| &error.kind)
     }
 
@@ -56,6 +68,7 @@ impl Failure {
         match self {
             Failure::Usage(error) => Failure::Usage(error.context(what.to_string())),
             Failure::Failed(error) => Failure::Failed(error.context(what.to_string())),
+            Failure::Awaits(error) => Failure::Awaits(error.context(what.to_string())),
             Failure::Told(code) => Failure::Told(code),
         }
     }
@@ -64,6 +77,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            Failure::Awaits(_) => AWAITS,
             Failure::Failed(_) => 1,
             Failure::Told(code) => *code,
         }

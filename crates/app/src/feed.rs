@@ -33,8 +33,8 @@ pub(crate) enum Frame {
     Answer {
         /// The answer.
         answer: Answer,
-        /// All that was asked for was done.
-        success: bool,
+        /// The exit code.
+        code: u8,
     },
     /// Ended early.
     Failed {
@@ -67,9 +67,9 @@ impl Feed {
     }
 
     /// Sends the last frame.
-    pub(crate) async fn end(&self, result: Result<(Answer, bool), Failure>) -> bool {
+    pub(crate) async fn end(&self, result: Result<(Answer, u8), Failure>) -> bool {
         let frame = match result {
-            Ok((answer, success)) => Frame::Answer { answer, success },
+            Ok((answer, code)) => Frame::Answer { answer, code },
             Err(failure) => Frame::Failed { why: failure.chain(), code: failure.code() },
         };
         self.send(frame).await

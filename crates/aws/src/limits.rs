@@ -31,8 +31,6 @@ pub const SENT_PART_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const PARTS_MAX: u64 = 10_000;
 /// Parts that are copied at the same time.
 pub const PARTS_IN_FLIGHT: usize = 16;
-/// Days for which the retrieved copy of an archived object can be read.
-pub const RETRIEVED_DAYS: i32 = 7;
 /// Objects of one page of a listing.
 pub const LIST_MAX: usize = 1_000;
 /// Objects of one request to delete.

@@ -7,7 +7,7 @@ use aws::{S3Bucket, SdkConfig, Service};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use engine::error::{ErrorKind, Retry};
-use engine::ports::objects::{Attributes, CopyRequest, Onto};
+use engine::ports::objects::{Attributes, CopyRequest, Onto, Reach, Retrieval, Speed};
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey};
 use std::collections::BTreeMap;
@@ -131,6 +131,34 @@ async fn a_small_object_is_put_where_nothing_is_by_one_request() {
     let put =
         async |name: &str| bucket.writer().put_new(&key(name), "{}".into(), &Attributes::default()).await.unwrap();
     assert_eq!([put("free").await, put("taken").await], [true, false]);
+}
+
+fn archived(class: &str, restore: &str) -> String {
+    let more = format!("x-amz-storage-class: {class}\r\nx-amz-restore: {restore}\r\nConnection");
+    object().replace("Connection", &more)
+}
+
+#[tokio::test]
+async fn what_lies_in_an_archive_tier_is_told_asked_for_and_never_an_error_when_it_is_on_its_way() {
+    let answers: Script = |line| match line.split(' ').next() {
+        Some("HEAD") if line.contains("coming") => archived("GLACIER", "ongoing-request=\"true\""),
+        Some("HEAD") if line.contains("there") => archived("GLACIER", "ongoing-request=\"false\""),
+        Some("HEAD") => archived("DEEP_ARCHIVE", ""),
+        Some("POST") if line.contains("coming") => full("409 Conflict", &error("RestoreAlreadyInProgress")),
+        Some("POST") => full("202 Accepted", ""),
+        _ => full("403 Forbidden", &error("InvalidObjectState")),
+    };
+    let bucket = bucket(answers).await.reader();
+    for (name, reach) in [("there", Reach::Readable), ("coming", Reach::OnItsWay), ("deep", Reach::Archived)] {
+        assert_eq!(bucket.head(&key(name), None).await.unwrap().unwrap().reach, reach);
+    }
+    let refused = bucket.get(&key("deep"), None, None).await.err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::Archived);
+    let (hours, minutes) = (Retrieval::default(), Retrieval { speed: Speed::Expedited, ..Retrieval::default() });
+    bucket.retrieve(&key("deep"), &hours).await.unwrap();
+    bucket.retrieve(&key("coming"), &minutes).await.unwrap();
+    let deep = bucket.retrieve(&key("deep"), &minutes).await.unwrap_err();
+    assert!(deep.to_string().contains("no expedited retrieval"), "{deep}");
 }
 
 #[tokio::test]

@@ -175,8 +175,15 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
         who: "alice".to_owned(),
     };
     let wanted = Wanted::Range { days: Days::default(), cause: None };
-    let request =
-        RecordsRequest { service, wanted, overwrite: false, ttl: Ttl::StripIfOver, rate: None, dry_run: false };
+    let request = RecordsRequest {
+        service,
+        wanted,
+        overwrite: false,
+        ttl: Ttl::StripIfOver,
+        rate: None,
+        dry_run: false,
+        wait: false,
+    };
     let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("restored"), report.failures), (put.len() as u64, 0), "{:?}", report.failed);
     for item in put.values() {

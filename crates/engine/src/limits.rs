@@ -26,6 +26,18 @@ pub const ORPHAN_AGE: SpanMs = SpanMs::minutes(15);
 pub const SLICES_OF_ONE_KEY: u32 = 2;
 /// Buckets whose events nobody looks after, of which it is told.
 pub const BUCKETS_TOLD_MAX: usize = 1_000;
+/// Days for which what was retrieved from an archive tier can be read, unless somebody says otherwise.
+pub const RETRIEVED_DAYS: u32 = 7;
+/// The most days that somebody may say.
+pub const RETRIEVED_DAYS_MAX: u32 = 365;
+/// Objects in archive tiers that one command remembers by name: of more it knows how many there are, and looks again.
+pub const AWAY_NAMES_MAX: usize = 10_000;
+/// How often a command that waits looks again for what it needs of archive tiers: once the packs of a day can be read, it may
+/// need what no pack has.
+pub const RETRIEVAL_ROUNDS: usize = 16;
+/// How soon it is looked whether what an archive tier was asked for has come; then after twice as long, up to
+/// [`RETRIEVAL_LOOK_EVERY`].
+pub const RETRIEVAL_LOOK_FIRST: SpanMs = SpanMs::seconds(2);
 /// How long a restore waits for archived copies: the slowest tier takes two days.
 pub const RETRIEVAL_WAIT_MAX: SpanMs = SpanMs::days(4);
 /// How often a restore that waits for archived copies looks whether they have come.

@@ -2,12 +2,13 @@
 
 use super::Task;
 use super::tables::{EnableArgs, SelfTestArgs};
-use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, TtlOf};
+use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, RetrieveOf, SpeedOf, TtlOf};
 use crate::exit::Failure;
 use crate::output::Style;
 use crate::when::moment;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use engine::config::span::parse_span;
+use engine::limits::{RETRIEVED_DAYS, RETRIEVED_DAYS_MAX};
 use lifecycle::time::UnixMs;
 
 /// `archive …`.
@@ -23,6 +24,9 @@ pub(crate) enum ArchiveVerb {
         /// Only those that were deleted by this: user or ttl
         #[arg(long, value_name = "user|ttl")]
         cause: Option<String>,
+        /// What lies in archive tiers
+        #[command(flatten)]
+        retrieve: RetrieveArgs,
     },
     /// Show one archived record: what was in it when it was deleted last
     Get {
@@ -36,6 +40,9 @@ pub(crate) enum ArchiveVerb {
         /// Its newest deletion up to then
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
+        /// What lies in archive tiers
+        #[command(flatten)]
+        retrieve: RetrieveArgs,
     },
     /// Ask in SQL: SELECT … FROM deletions; a condition on `day` or `service` keeps other days unread
     Query {
@@ -50,6 +57,9 @@ pub(crate) enum ArchiveVerb {
         /// Print CSV
         #[arg(long, conflicts_with = "json")]
         csv: bool,
+        /// What lies in archive tiers
+        #[command(flatten)]
+        retrieve: RetrieveArgs,
     },
     /// Count what was deleted in a month: by day, table and cause
     Report {
@@ -65,6 +75,9 @@ pub(crate) enum ArchiveVerb {
         /// Print a page with charts, which needs nothing else: redirect it into a file
         #[arg(long, conflicts_with_all = ["json", "csv"])]
         html: bool,
+        /// What lies in archive tiers
+        #[command(flatten)]
+        retrieve: RetrieveArgs,
     },
     /// Pack records into Parquet now, whatever the configuration's schedule is; nothing is removed but what it says
     Pack {
@@ -137,6 +150,47 @@ pub(crate) struct RestoreRecordsArgs {
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
+    /// What lies in archive tiers
+    #[command(flatten)]
+    retrieve: RetrieveArgs,
+}
+
+/// What to do about records that lie in archive tiers.
+#[derive(Debug, Args)]
+pub(crate) struct RetrieveArgs {
+    /// Ask archive tiers (GLACIER and deeper) for what they have, which costs money and takes hours [default: only say how much
+    /// it is]
+    #[arg(long, value_name = "SPEED")]
+    retrieve: Option<SpeedArg>,
+    /// For how many days it stays readable
+    #[arg(long, value_name = "DAYS", requires = "retrieve", default_value_t = RETRIEVED_DAYS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(RETRIEVED_DAYS_MAX)))]
+    retrieve_days: u32,
+    /// Wait until it has come: four days at most
+    #[arg(long)]
+    wait: bool,
+}
+
+/// How fast.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SpeedArg {
+    /// In hours
+    Standard,
+    /// In up to two days, for less money
+    Bulk,
+    /// In minutes, for more; not from the deepest tiers
+    Expedited,
+}
+
+impl RetrieveArgs {
+    pub(super) fn of(&self) -> RetrieveOf {
+        let speed = self.retrieve.map(|speed| match speed {
+            SpeedArg::Standard => SpeedOf::Standard,
+            SpeedArg::Bulk => SpeedOf::Bulk,
+            SpeedArg::Expedited => SpeedOf::Expedited,
+        });
+        RetrieveOf { speed, days: self.retrieve_days, wait: self.wait }
+    }
 }
 
 impl DaysArgs {
@@ -168,16 +222,20 @@ impl ArchiveVerb {
     pub(super) fn task(self, now: UnixMs) -> Result<Task, Failure> {
         let at = |text: Option<String>| text.map(|text| moment(&text, now).map_err(Failure::usage)).transpose();
         let act = match self {
-            ArchiveVerb::Ls { service, days, cause } => ArchiveAct::Ls { service, days: days.days(now)?, cause },
-            ArchiveVerb::Query { sql, service, days, csv: _ } => {
-                ArchiveAct::Query { sql, service, days: days.days(now)? }
+            ArchiveVerb::Ls { service, days, cause, retrieve } => {
+                ArchiveAct::Ls { service, days: days.days(now)?, cause, retrieve: retrieve.of() }
             }
-            ArchiveVerb::Report { month, service, csv: _, html: _ } => ArchiveAct::Report { service, month },
+            ArchiveVerb::Query { sql, service, days, csv: _, retrieve } => {
+                ArchiveAct::Query { sql, service, days: days.days(now)?, retrieve: retrieve.of() }
+            }
+            ArchiveVerb::Report { month, service, csv: _, html: _, retrieve } => {
+                ArchiveAct::Report { service, month, retrieve: retrieve.of() }
+            }
             ArchiveVerb::Pack { service, days, dry_run } => {
                 ArchiveAct::Pack { service, days: days.days(now)?, dry_run }
             }
-            ArchiveVerb::Get { service, key, from_table: table, at: then } => {
-                ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0) }
+            ArchiveVerb::Get { service, key, from_table: table, at: then, retrieve } => {
+                ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0), retrieve: retrieve.of() }
             }
             ArchiveVerb::Enable(args) => return Ok(Task::Enable(args.enable()?)),
             ArchiveVerb::SelfTest(args) => args.act()?,
@@ -206,6 +264,7 @@ impl ArchiveVerb {
                     ttl,
                     rate: args.rate,
                     dry_run: args.dry_run,
+                    retrieve: args.retrieve.of(),
                 })
             }
         };

@@ -1,10 +1,11 @@
 //! `archive …`: what was archived of deleted records, and putting it back.
 
-use super::archive_query;
+use super::archive_query::{self, Asked};
 use super::archive_self_test::self_test;
+use super::retrieval::{refused, sum_of, told};
 use crate::answer::{Answer, Done, Listed, ListedRecord, RecordView};
 use crate::archiving::Archiving;
-use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, TtlOf};
+use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, RetrieveOf, TtlOf};
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
@@ -17,10 +18,12 @@ use engine::error::PortResult;
 use engine::flows::find_record::{Found, Which, find_record};
 use engine::flows::pack::PackRequest;
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use engine::flows::retrieve::{note_packs_of_days, once_readable};
 use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
 use engine::steps::archived_names::{Days, Named, days, of_day, services};
+use engine::steps::away::is_archived;
 use engine::steps::condition::Condition;
 use engine::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -40,23 +43,28 @@ pub(crate) async fn act(
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
     match act {
-        ArchiveAct::Ls { service, days, cause } => {
+        ArchiveAct::Ls { service, days, cause, retrieve } => {
             let service = known_service(instance, service).await?;
-            ls(instance, &service, range(*days), cause_named(cause.as_deref())?, feed, cancel).await
+            let wanted = Deleted { service: &service, days: range(*days), cause: cause_named(cause.as_deref())? };
+            ls(instance, &wanted, retrieve, feed, cancel).await
         }
-        ArchiveAct::Get { service, table, key, at } => {
+        ArchiveAct::Get { service, table, key, at, retrieve } => {
             let service = known_service(instance, service).await?;
-            get(instance, &service, table.clone(), key, *at).await
+            let at_moment = moment(instance, *at);
+            let which = Which { service: &service, table: table.as_deref(), key, at: at_moment };
+            get(instance, &which, *at, retrieve, feed, cancel).await
         }
         ArchiveAct::Restore(asked) => restore(instance, asked, who, feed, cancel).await,
         ArchiveAct::SelfTest(asked) => self_test(instance, asked, who, feed, cancel).await,
-        ArchiveAct::Query { sql, service, days } => {
+        ArchiveAct::Query { sql, service, days, retrieve } => {
             let service = known_if_named(instance, service.as_deref()).await?;
-            archive_query::run(instance, sql, service.as_ref(), *days, feed, cancel).await
+            let asked = Asked { service: service.as_ref(), retrieve, feed, cancel };
+            archive_query::run(instance, sql, *days, &asked).await
         }
-        ArchiveAct::Report { service, month } => {
+        ArchiveAct::Report { service, month, retrieve } => {
             let service = known_if_named(instance, service.as_deref()).await?;
-            archive_query::report(instance, month, service.as_ref(), cancel).await
+            let asked = Asked { service: service.as_ref(), retrieve, feed, cancel };
+            archive_query::report(instance, month, &asked).await
         }
         ArchiveAct::Pack { service, days, dry_run } => {
             let service = known_service(instance, service).await?;
@@ -138,13 +146,17 @@ async fn without_records(instance: &Instance, service: &ServiceName) -> Result<O
 }
 
 /// The archives that have records of a service, each once.
-async fn archives(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Unpacked>>, Failure> {
+async fn archives(
+    instance: &Instance,
+    service: &ServiceName,
+    retrieve: &RetrieveOf,
+) -> Result<Vec<Arc<Unpacked>>, Failure> {
     let mut seen: Vec<Destination> = Vec::new();
     let mut readers = Vec::new();
     for archiving in of_service(instance, service).await? {
         if !seen.contains(&archiving.config.destination) {
             seen.push(archiving.config.destination.clone());
-            readers.push(archiving.reader(instance)?);
+            readers.push(retrieve.reader(instance, &archiving)?);
         }
     }
     Ok(readers)
@@ -189,42 +201,71 @@ fn cause_named(word: Option<&str>) -> Result<Option<Cause>, Failure> {
     word.map(|word| Cause::parse(word).ok_or_else(|| unknown(word))).transpose()
 }
 
+/// Which records.
+struct Deleted<'a> {
+    service: &'a ServiceName,
+    days: Days,
+    cause: Option<Cause>,
+}
+
 async fn ls(
     instance: &Instance,
-    service: &ServiceName,
-    range: Days,
-    cause: Option<Cause>,
+    wanted: &Deleted<'_>,
+    retrieve: &RetrieveOf,
     feed: &Feed,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let mut listed = Listed { keys: 0, cancelled: false, note: None };
-    for archive in archives(instance, service).await? {
-        for day in days(archive.as_ref(), service, range).await? {
-            let mut after = None;
-            loop {
-                if cancel.is_cancelled() {
-                    listed.cancelled = true;
-                    return Ok(Answer::Listed(listed));
-                }
-                let Page { items, next } = of_day(archive.as_ref(), &day, "", after.as_ref()).await?;
-                for record in with_cause(archive.as_ref(), items, cause).await? {
-                    listed.keys += 1;
-                    if !feed.send(Frame::Record(record)).await {
-                        listed.cancelled = true;
-                        return Ok(Answer::Listed(listed));
-                    }
-                }
-                after = next;
-                if after.is_none() {
-                    break;
-                }
+    let archives = archives(instance, wanted.service, retrieve).await?;
+    let mut listed = Listed { keys: 0, cancelled: false, awaits: false, note: None };
+    for archive in &archives {
+        let of_packs = || note_packs_of_days(archive, wanted.service, wanted.days);
+        once_readable(archive, &retrieve.patience(instance, feed, cancel), of_packs).await?;
+        for day in days(archive.as_ref(), wanted.service, wanted.days).await? {
+            match ls_day(archive.as_ref(), &day, wanted.cause, feed, cancel, &mut listed).await {
+                // What else the day has is in the same pages.
+                Err(error) if is_archived(&error) => listed.awaits = true,
+                listed => listed?,
+            }
+            if listed.cancelled {
+                return Ok(Answer::Listed(listed));
             }
         }
     }
-    if listed.keys == 0 {
-        listed.note = without_records(instance, service).await?;
-    }
+    listed.note = match (listed.awaits, listed.keys) {
+        (true, _) => told(&sum_of(&archives)),
+        (false, 0) => without_records(instance, wanted.service).await?,
+        (false, _) => None,
+    };
     Ok(Answer::Listed(listed))
+}
+
+async fn ls_day(
+    archive: &Unpacked,
+    day: &str,
+    cause: Option<Cause>,
+    feed: &Feed,
+    cancel: &CancellationToken,
+    listed: &mut Listed,
+) -> PortResult<()> {
+    let mut after = None;
+    loop {
+        if cancel.is_cancelled() {
+            listed.cancelled = true;
+            return Ok(());
+        }
+        let Page { items, next } = of_day(archive, day, "", after.as_ref()).await?;
+        for record in with_cause(archive, items, cause).await? {
+            listed.keys += 1;
+            if !feed.send(Frame::Record(record)).await {
+                listed.cancelled = true;
+                return Ok(());
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// Names say no cause: where one is asked for, each object is looked at.
@@ -251,18 +292,25 @@ async fn with_cause(
 
 async fn get(
     instance: &Instance,
-    service: &ServiceName,
-    table: Option<String>,
-    key: &str,
+    which: &Which<'_>,
     at: Option<i64>,
+    retrieve: &RetrieveOf,
+    feed: &Feed,
+    cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
+    let (service, key) = (which.service, which.key);
     let then = at.map(|at| format!(" up to {}", UnixMs(at))).unwrap_or_default();
-    let at = moment(instance, at);
-    let mut newest: Option<Found> = None;
-    for archive in archives(instance, service).await? {
-        let found = find_record(archive.as_ref(), &Which { service, table: table.as_deref(), key, at }).await?;
-        let age = |found: &Found| found.record.deleted_at;
-        newest = newest.into_iter().chain(found).max_by_key(age);
+    let archives = archives(instance, service, retrieve).await?;
+    let (mut newest, mut is_away): (Option<Found>, bool) = (None, false);
+    for archive in &archives {
+        let find = || find_record(archive, which);
+        match once_readable(archive, &retrieve.patience(instance, feed, cancel), find).await {
+            Err(error) if is_archived(&error) => is_away = true,
+            found => newest = newest.into_iter().chain(found?).max_by_key(|found| found.record.deleted_at),
+        }
+    }
+    if is_away {
+        return Err(refused(&sum_of(&archives)));
     }
     let Some(found) = newest else {
         return Err(Failure::failed(format!(
@@ -297,8 +345,13 @@ async fn restore(
         TtlOf::Extend(ms) => Ttl::Extend(SpanMs(ms)),
     };
     let (overwrite, rate, dry_run) = (asked.overwrite, asked.rate, asked.dry_run);
-    let request = RecordsRequest { service: service.clone(), wanted, overwrite, ttl, rate, dry_run };
     let condition = asked.condition.as_deref().map(|text| SqlCondition::new(text, cancel)).transpose()?.map(Arc::new);
+    let retrieve = match dry_run {
+        true => RetrieveOf { speed: None, wait: false, ..asked.retrieve },
+        false => asked.retrieve,
+    };
+    let wait = retrieve.wait;
+    let request = RecordsRequest { service: service.clone(), wanted, overwrite, ttl, rate, dry_run, wait };
     let mut done = Done::default();
     for archiving in one_table(instance, &service, asked.from_table.as_deref()).await? {
         let ArchiveConfig { table, .. } = &archiving.config;
@@ -306,8 +359,9 @@ async fn restore(
             None => table.clone(),
             Some(to) => parse_table(to).map_err(|(what, fix)| Failure::usage(format!("{what}: {fix}")))?,
         };
+        let archive = retrieve.reader(instance, &archiving)?;
         let restore = RestoreRecords {
-            archive: archiving.reader(instance)?,
+            archive: archive.clone(),
             from_table: Some(table.name.clone()),
             condition: condition.clone().map(|condition| condition as Arc<dyn Condition>),
             table: Arc::new(instance.services.table(&to).await?),
@@ -315,7 +369,9 @@ async fn restore(
             clock: instance.clock.clone(),
             who: who.to_owned(),
         };
-        done.of_table(&table.name, restore.run(&request, feed, cancel).await);
+        let mut report = restore.run(&request, feed, cancel).await;
+        report.notes.extend(told(&archive.away().sum()));
+        done.of_table(&table.name, report);
     }
     Ok(Answer::Done(done))
 }

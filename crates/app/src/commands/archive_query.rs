@@ -1,12 +1,15 @@
 //! `archive query` and `archive report`: SQL over archived records, and the month's numbers, which are a statement, too.
 
 use super::archive::to_look_into;
+use super::retrieval::{refused, sum_of};
 use crate::answer::{Answer, Deletions, DeletionsLine, ItemView, Queried};
-use crate::command::RecordDays;
+use crate::command::{RecordDays, RetrieveOf};
 use crate::exit::Failure;
 use crate::feed::{Feed, Frame};
 use crate::instance::Instance;
 use crate::query::{Looked, Sink, Source, query};
+use engine::flows::retrieve::{Waited, wait_for};
+use engine::limits::RETRIEVAL_ROUNDS;
 use engine::steps::archived_names::days_back_from;
 use lifecycle::archive::ServiceName;
 use lifecycle::time::{SpanMs, UnixMs};
@@ -17,39 +20,42 @@ use tokio_util::sync::CancellationToken;
 const REPORT: &str = "SELECT service, \"table\", day, cause, count(*), sum(size) FROM deletions \
                       WHERE day >= ':first' AND day <= ':last' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
 
+/// How it is asked, besides the statement.
+pub(super) struct Asked<'a> {
+    /// Only of this service.
+    pub(super) service: Option<&'a ServiceName>,
+    /// What to do about what lies in archive tiers.
+    pub(super) retrieve: &'a RetrieveOf,
+    /// Who is told.
+    pub(super) feed: &'a Feed,
+    /// Who stops it.
+    pub(super) cancel: &'a CancellationToken,
+}
+
 /// Runs a person's statement.
 pub(super) async fn run(
     instance: &Instance,
     sql: &str,
-    service: Option<&ServiceName>,
     days: RecordDays,
-    feed: &Feed,
-    cancel: &CancellationToken,
+    asked: &Asked<'_>,
 ) -> Result<Answer, Failure> {
     let bounds = [days.from, days.to].map(|at| at.map(|at| day_of(UnixMs(at))));
-    let sources = sources(instance, service, &bounds).await?;
-    let (looked, _) = query(sources, sql.to_owned(), ToFeed(feed.clone()), cancel).await?;
-    let Looked { rows, days, damaged, cancelled } = looked;
+    let (looked, _) = readable(instance, sql.to_owned(), &bounds, asked, ToFeed(asked.feed.clone())).await?;
+    let Looked { rows, days, damaged, cancelled, is_away: _ } = looked;
     Ok(Answer::Queried(Queried { rows, days, damaged: views(damaged), cancelled }))
 }
 
 /// Counts a month's deletions.
-pub(super) async fn report(
-    instance: &Instance,
-    month: &str,
-    service: Option<&ServiceName>,
-    cancel: &CancellationToken,
-) -> Result<Answer, Failure> {
+pub(super) async fn report(instance: &Instance, month: &str, asked: &Asked<'_>) -> Result<Answer, Failure> {
     let no_month = || Failure::usage(format!("`{month}` is no month: write such as 2026-10"));
     let first: jiff::civil::Date = format!("{month}-01").parse().map_err(|_| no_month())?;
     if first.strftime("%Y-%m").to_string() != month {
         return Err(no_month());
     }
     let bounds = [first, first.last_of_month()].map(|date| Some(date.strftime("%Y-%m-%d").to_string()));
-    let sources = sources(instance, service, &bounds).await?;
-    let [first, last] = bounds.map(Option::unwrap_or_default);
-    let sql = REPORT.replace(":first", &first).replace(":last", &last);
-    let (looked, Kept(rows)) = query(sources, sql, Kept::default(), cancel).await?;
+    let [first, last] = bounds.each_ref().map(|bound| bound.as_deref().unwrap_or_default());
+    let sql = REPORT.replace(":first", first).replace(":last", last);
+    let (looked, Kept(rows)) = readable(instance, sql, &bounds, asked, Kept::default()).await?;
     Ok(Answer::Deletions(Deletions {
         month: month.to_owned(),
         made_at_ms: instance.now().0,
@@ -59,15 +65,51 @@ pub(super) async fn report(
     }))
 }
 
+/// Runs a statement over what can be read. What lies in archive tiers is an error: no number would be right without it. Where it
+/// may be asked for, or is awaited, the statement is run before, without its rows, to know what it needs: all of it.
+async fn readable<S: Sink>(
+    instance: &Instance,
+    sql: String,
+    bounds: &[Option<String>; 2],
+    asked: &Asked<'_>,
+    sink: S,
+) -> Result<(Looked, S), Failure> {
+    let Asked { service, retrieve, feed, cancel } = asked;
+    let sources = sources(instance, *service, bounds, retrieve).await?;
+    let archives: Vec<_> = sources.iter().map(|source| source.archive.clone()).collect();
+    let refused = || refused(&sum_of(&archives));
+    if retrieve.speed.is_some() || retrieve.wait {
+        for round in 0.. {
+            let (looked, _) = query(sources.clone(), sql.clone(), Nowhere, cancel).await?;
+            if !looked.is_away {
+                break;
+            }
+            let sum = sum_of(&archives);
+            if !retrieve.wait || sum.not_asked > 0 || round == RETRIEVAL_ROUNDS {
+                return Err(refused());
+            }
+            for archive in &archives {
+                if wait_for(archive, &retrieve.patience(instance, feed, cancel)).await? != Waited::Come {
+                    return Err(refused());
+                }
+            }
+            archives.iter().for_each(|archive| archive.away().forget());
+        }
+    }
+    let (looked, sink) = query(sources, sql, sink, cancel).await?;
+    if looked.is_away { Err(refused()) } else { Ok((looked, sink)) }
+}
+
 /// The archives, each with the days that it may have between those bounds.
 async fn sources(
     instance: &Instance,
     service: Option<&ServiceName>,
     [first, last]: &[Option<String>; 2],
+    retrieve: &RetrieveOf,
 ) -> Result<Vec<Source>, Failure> {
     let mut sources: Vec<Source> = Vec::new();
     for archiving in to_look_into(instance, service).await? {
-        let (service, archive) = (archiving.config.service.clone(), archiving.reader(instance)?);
+        let (service, archive) = (archiving.config.service.clone(), retrieve.reader(instance, &archiving)?);
         if sources.iter().any(|source| source.service == service) {
             return Err(Failure::usage(format!(
                 "records of {service} lie in several destinations, and a statement looks into one: give each table a \
@@ -103,6 +145,19 @@ fn line(row: Vec<Value>) -> Option<DeletionsLine> {
     let number = |place: usize| row.get(place)?.as_u64();
     let (service, table, day, cause) = (text(0)?, text(1)?, text(2)?, text(3)?);
     Some(DeletionsLine { service, table, day, cause, records: number(4)?, bytes: number(5)? })
+}
+
+/// Rows that nobody needs yet.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn columns(&mut self, _names: Vec<String>) -> bool {
+        true
+    }
+
+    fn row(&mut self, _row: Vec<Value>) -> bool {
+        true
+    }
 }
 
 /// Rows to whoever asked.

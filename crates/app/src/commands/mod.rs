@@ -19,6 +19,7 @@ pub(crate) mod record;
 mod record_letters;
 pub(crate) mod release;
 pub(crate) mod restore;
+mod retrieval;
 pub(crate) mod status;
 mod table_named;
 pub(crate) mod undelete;

@@ -68,7 +68,7 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                 listed = true;
             }
             Frame::Row(row) => rows.row(&mut out, row)?,
-            Frame::Answer { answer, success } => {
+            Frame::Answer { answer, code } => {
                 bar.end();
                 rows.end(&mut out)?;
                 match style {
@@ -82,7 +82,7 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                     Style::Text => write!(out, "{}", text::answer(&answer))?,
                 }
                 out.flush()?;
-                return Ok(u8::from(!success));
+                return Ok(code);
             }
             Frame::Failed { why, code } => {
                 bar.end();

@@ -51,7 +51,11 @@ pub(crate) fn answer(answer: &Answer) -> String {
             }
         }
         Answer::Listed(listed) if listed.cancelled => text.push_str("stopped before the end of the list\n"),
-        Answer::Listed(_) => {}
+        Answer::Listed(listed) => {
+            if let Some(note) = &listed.note {
+                line(&mut text, format_args!("{note}"));
+            }
+        }
         Answer::Record(of) => archived_record(&mut text, of),
         Answer::Queried(of) => text.push_str(&rows::queried(of)),
         Answer::Deletions(of) => text.push_str(&rows::deletions(of)),

@@ -6,9 +6,11 @@ use super::plain::plain;
 use crate::exit::Failure;
 use crate::instance::UNPOISONED;
 use engine::error::PortError;
-use engine::flows::scan::{Part, parts, rows};
+use engine::flows::retrieve::note_packs;
+use engine::flows::scan::{Part, Rows, parts, rows};
 use engine::format::packed::{Column, Columns};
 use engine::report::chain;
+use engine::steps::away::is_archived;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::ServiceName;
 use lifecycle::time::UnixMs;
@@ -47,6 +49,8 @@ pub(super) struct State {
     days: u64,
     damaged: BTreeMap<String, String>,
     failed: Option<PortError>,
+    /// Something lies in archive tiers.
+    is_away: bool,
 }
 
 impl State {
@@ -61,13 +65,22 @@ impl State {
             days: 0,
             damaged: BTreeMap::new(),
             failed: None,
+            is_away: false,
         }
     }
 
     /// The numbers of a day's parts, as a JSON array.
     fn parts_of(&mut self, service: &str, day: &str) -> Result<String, PortError> {
         let Some((service, archive)) = self.archives.get(service) else { return Ok("[]".to_owned()) };
-        let found = self.runtime.block_on(parts(archive, service, &day.replace('-', "/")))?;
+        let day = day.replace('-', "/");
+        let found = match self.runtime.block_on(parts(archive, service, &day)) {
+            Err(error) if is_archived(&error) => {
+                self.is_away = true;
+                self.runtime.block_on(note_packs(archive, service, &day))?;
+                return Ok("[]".to_owned());
+            }
+            found => found?,
+        };
         let first = self.parts.len();
         self.parts.extend(found.into_iter().map(|part| (archive.clone(), part)));
         self.days += 1;
@@ -80,9 +93,17 @@ impl State {
         }
         let Some((archive, of)) = self.parts.get(part) else { return Ok(Arc::default()) };
         let wanted: &[Column] = if with_image { &[Column::Image] } else { &SHOWN };
-        let read = self.runtime.block_on(rows(archive, of, wanted))?;
+        let read = match (self.runtime.block_on(rows(archive, of, wanted)), of) {
+            (Err(error), Part::Group(pack, _)) if is_archived(&error) => {
+                Rows { columns: Columns::default(), damaged: vec![(pack.name().clone(), error)] }
+            }
+            (read, _) => read?,
+        };
         for (name, error) in read.damaged {
-            if self.damaged.len() < TOLD {
+            if is_archived(&error) {
+                self.is_away = true;
+                self.runtime.block_on(archive.away().note(&name))?;
+            } else if self.damaged.len() < TOLD {
                 self.damaged.insert(name.to_string(), chain(&error));
             }
         }
@@ -175,6 +196,11 @@ impl Shared {
             Some(error) => error.into(),
             None => Failure::failed(format!("the statement failed: {error}")),
         }
+    }
+
+    /// Whether something lies in archive tiers.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.lock().expect(UNPOISONED).is_away
     }
 
     /// How many days were opened, and what did not read back.

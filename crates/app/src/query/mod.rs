@@ -40,7 +40,8 @@ CREATE VIEW deletions AS SELECT
 FROM days d CROSS JOIN json_each(afterimage_parts(d.service, d.day)) p CROSS JOIN json_each(afterimage_rows(p.value)) r;
 ";
 
-/// Archives to look into, and the days that they may have: `yyyy-mm-dd`.
+/// Archives to look into, each for one service, and the days that they may have: `yyyy-mm-dd`.
+#[derive(Clone)]
 pub(crate) struct Source {
     /// Whose records.
     pub(crate) service: ServiceName,
@@ -59,6 +60,9 @@ pub(crate) struct Looked {
     pub(crate) days: u64,
     /// What did not read back: names, and why.
     pub(crate) damaged: Vec<(String, String)>,
+    /// Something lies in archive tiers: the archives' handles say what. From then on no row was given, since none would be
+    /// right.
+    pub(crate) is_away: bool,
     /// Stopped before the end.
     pub(crate) cancelled: bool,
 }
@@ -100,7 +104,7 @@ fn run<S: Sink>(
     }
     let width = columns.len();
     let mut looked = Looked::default();
-    let mut wanted = sink.columns(columns);
+    let (mut wanted, mut columns) = (true, Some(columns));
     let mut rows = statement.query([]).map_err(|error| state.failure(error))?;
     while wanted {
         let row = match rows.next() {
@@ -112,9 +116,19 @@ fn run<S: Sink>(
             }
             Err(error) => return Err(state.failure(error)),
         };
+        if state.is_away() {
+            continue;
+        }
+        if let Some(columns) = columns.take() {
+            wanted = sink.columns(columns);
+        }
         let values = (0..width).map(|place| Ok(value(row.get_ref(place)?)));
-        wanted = sink.row(values.collect::<Result<Vec<Value>, Error>>()?);
+        wanted = wanted && sink.row(values.collect::<Result<Vec<Value>, Error>>()?);
         looked.rows += 1;
+    }
+    looked.is_away = state.is_away();
+    if let Some(columns) = columns.filter(|_| !looked.is_away) {
+        wanted = sink.columns(columns);
     }
     looked.cancelled |= !wanted;
     (looked.days, looked.damaged) = state.looked();

@@ -15,6 +15,7 @@ mod process;
 mod proxy;
 mod record_letters;
 mod records;
+mod retrieval;
 mod s3;
 mod services;
 mod shards;

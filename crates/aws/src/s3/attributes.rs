@@ -3,10 +3,10 @@
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{ChecksumType, StorageClass, Tag};
+use aws_sdk_s3::types::{ArchiveStatus, ChecksumType, StorageClass, Tag};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use engine::ports::objects::{Attributes, Head};
+use engine::ports::objects::{Attributes, Head, Reach};
 use lifecycle::event::Version;
 use lifecycle::ids::{Checksum, ETag, VersionId};
 use lifecycle::time::UnixMs;
@@ -20,18 +20,20 @@ pub(super) const STANDARD: &str = "STANDARD";
 pub(super) struct Told {
     pub(super) head: Head,
     pub(super) attributes: Attributes,
-    /// The object lies in an archive tier, and no retrieved copy of it is there.
-    pub(super) archived: bool,
+    /// It lies in one of the deepest archive tiers, which are asked for in hours only.
+    pub(super) is_deep: bool,
 }
 
 /// HEAD and GET answer with the same fields, in two types.
 macro_rules! told {
-    ($answer:expr, $size:expr) => {{
+    ($answer:expr, $size:expr, $archive:expr) => {{
         let answer = $answer;
+        let archive: Option<&ArchiveStatus> = $archive;
         let metadata: BTreeMap<String, String> = lower_case(answer.metadata());
         let class = answer.storage_class().map(|class| class.as_str().to_owned());
         Told {
-            archived: lies_in_archive(answer.storage_class(), answer.restore()),
+            is_deep: matches!(answer.storage_class(), Some(StorageClass::DeepArchive))
+                || matches!(archive, Some(ArchiveStatus::DeepArchiveAccess)),
             head: Head {
                 version: Version {
                     version_id: version_id(answer.version_id()),
@@ -42,6 +44,7 @@ macro_rules! told {
                 checksum: checksum(answer.checksum_crc64_nvme(), answer.checksum_type()),
                 storage_class: Some(class.unwrap_or_else(|| STANDARD.to_owned())),
                 metadata: metadata.clone(),
+                reach: reach(answer.storage_class(), archive, answer.restore()),
             },
             attributes: Attributes {
                 content_type: answer.content_type().map(str::to_owned),
@@ -58,13 +61,14 @@ macro_rules! told {
 }
 
 pub(super) fn of_head(answer: &HeadObjectOutput) -> Told {
-    told!(answer, size(answer.content_length()))
+    told!(answer, size(answer.content_length()), answer.archive_status())
 }
 
 /// Of a range the length of the whole stands behind the slash of `Content-Range`.
 pub(super) fn of_get(answer: &GetObjectOutput) -> Told {
     let whole = answer.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
-    told!(answer, whole.unwrap_or_else(|| size(answer.content_length())))
+    // What is being read can be read: no answer to a GET says anything of tiers inside of intelligent tiering.
+    told!(answer, whole.unwrap_or_else(|| size(answer.content_length())), None)
 }
 
 fn size(length: Option<i64>) -> u64 {
@@ -127,10 +131,18 @@ fn lower_case(metadata: Option<&HashMap<String, String>>) -> BTreeMap<String, St
     metadata.into_iter().flatten().map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
 }
 
-/// In an archive tier without a retrieved copy. `restore` says `ongoing-request="false"` when one is there.
-pub(super) fn lies_in_archive(class: Option<&StorageClass>, restore: Option<&str>) -> bool {
-    let retrieved = restore.is_some_and(|text| text.contains("ongoing-request=\"false\""));
-    matches!(class, Some(StorageClass::Glacier | StorageClass::DeepArchive)) && !retrieved
+/// Whether the bytes can be read. Intelligent tiering says in `archive` that they lie in an archive tier; of the classes that
+/// are archive tiers, `restore` says `ongoing-request="false"` when a retrieved copy is there.
+pub(super) fn reach(class: Option<&StorageClass>, archive: Option<&ArchiveStatus>, restore: Option<&str>) -> Reach {
+    let is_ongoing = |state: &str| restore.is_some_and(|text| text.contains(&format!("ongoing-request=\"{state}\"")));
+    match (class, archive) {
+        (Some(StorageClass::Glacier | StorageClass::DeepArchive), _) if is_ongoing("false") => Reach::Readable,
+        (Some(StorageClass::Glacier | StorageClass::DeepArchive), _) | (_, Some(_)) if is_ongoing("true") => {
+            Reach::OnItsWay
+        }
+        (Some(StorageClass::Glacier | StorageClass::DeepArchive), _) | (_, Some(_)) => Reach::Archived,
+        _ => Reach::Readable,
+    }
 }
 
 #[cfg(test)]
@@ -155,14 +167,20 @@ mod tests {
 
     #[test]
     fn what_lies_in_an_archive_tier_can_be_read_once_it_was_retrieved() {
-        let glacier = Some(&StorageClass::Glacier);
-        assert!(lies_in_archive(glacier, None));
-        assert!(lies_in_archive(glacier, Some("ongoing-request=\"true\"")));
-        assert!(!lies_in_archive(
-            glacier,
-            Some("ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2026 00:00:00 GMT\"")
-        ));
-        assert!(!lies_in_archive(Some(&StorageClass::GlacierIr), None));
-        assert!(!lies_in_archive(None, None));
+        let there = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2026 00:00:00 GMT\"";
+        let ongoing = "ongoing-request=\"true\"";
+        for class in [StorageClass::Glacier, StorageClass::DeepArchive] {
+            let of = |restore| reach(Some(&class), None, restore);
+            assert_eq!(
+                (of(None), of(Some(ongoing)), of(Some(there))),
+                (Reach::Archived, Reach::OnItsWay, Reach::Readable)
+            );
+        }
+        let moving = Some(&StorageClass::IntelligentTiering);
+        let deep = Some(&ArchiveStatus::DeepArchiveAccess);
+        assert_eq!((reach(moving, deep, None), reach(moving, deep, Some(ongoing))), (Reach::Archived, Reach::OnItsWay));
+        for class in [moving, Some(&StorageClass::GlacierIr), None] {
+            assert_eq!(reach(class, None, None), Reach::Readable);
+        }
     }
 }

@@ -10,9 +10,7 @@
 //! not completed: nothing of it is visible, and the bucket's lifecycle rule for incomplete uploads removes it. Laws: I1, I11.
 
 use super::S3Bucket;
-use super::attributes::{
-    STANDARD, Told, checksum, etag, expires, lies_in_archive, metadata, quoted, unix_ms, version_id,
-};
+use super::attributes::{STANDARD, Told, checksum, etag, expires, metadata, quoted, reach, unix_ms, version_id};
 use crate::error_map::{Call, is_absent, status};
 use crate::limits::{COPY_WAIT, QUICK_COPY_BYTES};
 use async_trait::async_trait;
@@ -21,7 +19,7 @@ use aws_sdk_s3::operation::copy_object::CopyObjectError;
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::types::{MetadataDirective, StorageClass};
 use engine::error::{ErrorKind, PortResult};
-use engine::ports::objects::{Attributes, Copied, CopyRequest, Head, ObjectCopy, Onto};
+use engine::ports::objects::{Attributes, Copied, CopyRequest, Head, ObjectCopy, Onto, Reach};
 use lifecycle::event::Version;
 use lifecycle::ids::{ObjectKey, VersionId};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -55,7 +53,7 @@ impl ObjectCopy for Copier {
         if found.etag != request.version.etag || found.size != request.version.size {
             return Ok(Copied::SourceChanged);
         }
-        if source.archived {
+        if source.head.reach != Reach::Readable {
             return Err(self.call(request).failed(ErrorKind::Archived));
         }
         // Not every store heeds a condition on a copy's destination: it is looked at, too.
@@ -176,7 +174,7 @@ fn told_before(request: &CopyRequest, single_max: u64) -> Option<Told> {
     let seen = request.seen.as_ref()?;
     let class = seen.storage_class.as_deref().unwrap_or(STANDARD);
     let copies_whole = request.add_metadata.is_empty() && request.version.size <= single_max;
-    if !copies_whole || request.onto != Onto::Anything || lies_in_archive(Some(&StorageClass::from(class)), None) {
+    if !copies_whole || request.onto != Onto::Anything || lies_in_archive(&StorageClass::from(class)) {
         return None;
     }
     let head = Head {
@@ -185,8 +183,9 @@ fn told_before(request: &CopyRequest, single_max: u64) -> Option<Told> {
         checksum: None,
         storage_class: Some(class.to_owned()),
         metadata: BTreeMap::new(),
+        reach: Reach::Readable,
     };
-    Some(Told { head, attributes: Attributes::default(), archived: false })
+    Some(Told { head, attributes: Attributes::default(), is_deep: false })
 }
 
 /// A copy keeps metadata and content type by itself, unless something is to be added: then all of it is written anew.
@@ -211,7 +210,12 @@ fn with_metadata(copy: CopyObjectFluentBuilder, request: &CopyRequest, source: &
 /// has just been retrieved: its copy is there to be read.
 pub(super) fn storage_class(head: &Head) -> Option<StorageClass> {
     let class = head.storage_class.as_deref().filter(|class| *class != STANDARD).map(StorageClass::from)?;
-    (!lies_in_archive(Some(&class), None)).then_some(class)
+    (!lies_in_archive(&class)).then_some(class)
+}
+
+/// Whether what has this class lies in an archive tier, as far as a class alone says.
+fn lies_in_archive(class: &StorageClass) -> bool {
+    reach(Some(class), None, None) != Reach::Readable
 }
 
 /// Where to copy from, encoded: the SDK sends it as it is.

@@ -4,7 +4,7 @@
 use super::S3Bucket;
 use super::attributes::{Told, etag, of_get, of_head, tags_of, unix_ms};
 use crate::error_map::{Call, is_absent, status};
-use crate::limits::{LIST_MAX, RETRIEVED_DAYS};
+use crate::limits::LIST_MAX;
 use async_trait::async_trait;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
@@ -13,7 +13,7 @@ use aws_sdk_s3::types::{
     ChecksumMode, EncodingType, GlacierJobParameters, Object as SdkObject, RestoreRequest, StorageClass, Tier,
 };
 use engine::error::{ErrorKind, PortResult};
-use engine::ports::objects::{ByteStream, Head, Listed, Object, ObjectRead, Page};
+use engine::ports::objects::{ByteStream, Head, Listed, Object, ObjectRead, Page, Retrieval, Speed};
 use futures_util::stream;
 use lifecycle::event::Version;
 use lifecycle::ids::{ObjectKey, VersionId};
@@ -73,15 +73,24 @@ impl ObjectRead for S3Bucket {
         }
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
         let Some(told) = self.look(key, None).await? else { return Ok(()) };
-        let tier = GlacierJobParameters::builder().tier(Tier::Standard).build();
         let call = self.call("retrieve object", "s3:RestoreObject", key);
+        let speed = match terms.speed {
+            Speed::Standard => Tier::Standard,
+            Speed::Bulk => Tier::Bulk,
+            Speed::Expedited if told.is_deep => {
+                let why = "the deepest archive tiers have no expedited retrieval: ask for standard, or bulk";
+                return Err(call.failed(ErrorKind::Invalid(why.to_owned())));
+            }
+            Speed::Expedited => Tier::Expedited,
+        };
+        let tier = GlacierJobParameters::builder().tier(speed).build();
         let tier = tier
             .map_err(|error| call.failed(ErrorKind::Internal("the request is not whole".to_owned())).because(error))?;
         // Intelligent tiering moves the object itself back, for good; else a copy of it can be read for some days.
         let moves = told.head.storage_class.as_deref() == Some(StorageClass::IntelligentTiering.as_str());
-        let days = (!moves).then_some(RETRIEVED_DAYS);
+        let days = (!moves).then_some(i32::try_from(terms.days).unwrap_or(i32::MAX));
         let wanted = RestoreRequest::builder().set_days(days).glacier_job_parameters(tier).build();
         let answer =
             self.client.restore_object().bucket(&self.name).key(key.as_str()).restore_request(wanted).send().await;

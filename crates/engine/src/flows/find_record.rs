@@ -1,11 +1,13 @@
 //! Finding one archived record: the newest deletion of a key up to a moment. Day by day, from the newest on, a few at once.
 
 use crate::error::{ErrorKind, PortError, PortResult};
+use crate::flows::retrieve::{date_of, note_packs};
 use crate::format::archived::{Archived, BadRecord, META_DELETION, META_HASH, read};
 use crate::format::packed::Original;
 use crate::limits::{FIND_DAYS_IN_FLIGHT, RECORD_BYTES_MAX};
 use crate::ports::objects::ObjectRead;
 use crate::steps::archived_names::{days_back_from, of_key};
+use crate::steps::away::is_archived;
 use crate::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{ServiceName, hash_of, parse, typed};
@@ -40,23 +42,51 @@ pub struct Which<'a> {
     pub at: UnixMs,
 }
 
-/// The newest deletion of a key. Two keys may look alike in names: then both are named, and nothing is chosen.
+/// The newest deletion of a key. Two keys may look alike in names: then both are named, and nothing is chosen. What lies in an
+/// archive tier may be the newest: it is an error, but the days before it are looked at first, down to the first that has the
+/// key, so that all that is needed is noted together (`crates/engine/src/steps/away.rs`).
 pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Option<Found>> {
     let Which { service, table, key, at } = which;
     let is_meant = |found: &Found| table.is_none_or(|table| table == found.record.table);
     if let Ok(name) = ObjectKey::new(*key)
         && parse(&name).is_some_and(|parsed| parsed.service == **service)
     {
-        return Ok(read_record(archive, &name).await?.filter(is_meant));
+        let read = read_record(archive, &name).await;
+        if let (Err(error), Some(parsed)) = (&read, parse(&name))
+            && is_archived(error)
+            && !note_packs(archive, service, &parsed.day).await?
+        {
+            archive.away().note(&name).await?;
+        }
+        return Ok(read?.filter(is_meant));
     }
     let key = &typed(key);
     let days = days_back_from(archive, service, *at).await?;
-    let looked = stream::iter(days).map(|day| async move { of_key(archive, &day, key).await });
+    let looked = stream::iter(days).map(|day| async move {
+        let names = of_key(archive, &day, key).await;
+        (day, names)
+    });
     let mut looked = pin!(looked.buffered(FIND_DAYS_IN_FLIGHT));
-    while let Some(names) = looked.try_next().await? {
-        let mut newest: Vec<Found> = Vec::new();
+    let mut archived = None;
+    while let Some((day, names)) = looked.next().await {
+        let names = match names {
+            Err(error) if is_archived(&error) => {
+                note_packs(archive, service, date_of(service, &day)).await?;
+                archived = Some(error);
+                continue;
+            }
+            names => names?,
+        };
+        let (mut newest, mut is_away): (Vec<Found>, bool) = (Vec::new(), false);
         for named in names {
-            let found = read_record(archive, &named.listed.key).await?.filter(is_meant);
+            let found = match read_record(archive, &named.listed.key).await {
+                Err(error) if is_archived(&error) => {
+                    archive.away().note(&named.listed.key).await?;
+                    (archived, is_away) = (Some(error), true);
+                    continue;
+                }
+                found => found?.filter(is_meant),
+            };
             let Some(found) = found.filter(|found| found.record.deleted_at <= *at) else { continue };
             match newest.iter_mut().find(|other| other.record.is_of_the_key_of(&found.record)) {
                 Some(other) if other.record.age() < found.record.age() => *other = found,
@@ -69,11 +99,12 @@ pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Op
             let why = format!("keys of several records look so: name the object that you mean: {}", names.join(", "));
             return Err(PortError::new("find record", key, ErrorKind::Invalid(why)));
         }
-        if let Some(found) = newest.pop() {
-            return Ok(Some(found));
+        let found = newest.pop();
+        if found.is_some() || is_away {
+            return archived.map_or(Ok(found), Err);
         }
     }
-    Ok(None)
+    archived.map_or(Ok(None), Err)
 }
 
 /// Reads an archived record; `None`: it has just gone, or it is somebody else's object, which says nothing of a deletion.
@@ -100,15 +131,16 @@ pub async fn read_record<A: ObjectRead + ?Sized>(archive: &A, name: &ObjectKey) 
     Ok(Some(Found { name: name.clone(), record, text, etag: object.head.version.etag }))
 }
 
-/// What reading one original gave: its content, nothing (it is somebody else's, or gone), or why it is damaged.
+/// What reading one original gave: its content, nothing (it is somebody else's, or gone), or why it cannot be read.
 pub type OriginalRead = Result<Option<Original>, (ObjectKey, PortError)>;
 
-/// Reads an archived record as it is to be packed. One that is damaged ends nothing; a store that does not answer does.
+/// Reads an archived record as it is to be packed. One that is damaged, or lies in an archive tier, ends nothing; a store that
+/// does not answer does.
 pub async fn original<A: ObjectRead + ?Sized>(archive: Arc<A>, name: ObjectKey) -> PortResult<OriginalRead> {
     Ok(match read_record(archive.as_ref(), &name).await {
         Ok(Some(found)) => Ok(Some(Original { object: name, etag: found.etag, body: found.text.into() })),
         Ok(None) => Ok(None),
-        Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => Err((name, error)),
+        Err(error) if matches!(error.kind, ErrorKind::Damaged(_) | ErrorKind::Archived) => Err((name, error)),
         Err(error) => return Err(error),
     })
 }

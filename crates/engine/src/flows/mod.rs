@@ -19,6 +19,7 @@ pub mod replicate;
 pub mod resolve;
 pub mod restore;
 pub mod restore_records;
+pub mod retrieve;
 pub mod scan;
 pub mod self_test;
 pub mod settle;

@@ -4,7 +4,8 @@
 //! put under the day's next number on the condition that nothing is there, and read back whole; only then a note beside it
 //! says so. Two who pack one day meet at that number: the second one looks again. A crash leaves nothing (the scratch file
 //! has no name), or a pack without a note, which the next run reads back. Originals go only where that is asked for, two weeks
-//! after the note, and only if they are still what was packed. Laws: I1, I3, I9, I11.
+//! after the note, and only if they are still what was packed; the note says before that they go, so that a pack that cannot be read is known
+//! to be needed. Laws: I1, I3, I9, I11.
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::find_record::original;
@@ -18,8 +19,9 @@ use crate::ports::objects::{Attributes, ObjectRead, ObjectWrite, Onto, Written};
 use crate::ports::progress::Progress;
 use crate::report::Report;
 use crate::steps::archived_names::{Days, Named, days_of_objects, of_day};
+use crate::steps::away::is_archived;
 use crate::steps::json_object;
-use crate::steps::packs::{self, Names, Note, Pack, PackPlace};
+use crate::steps::packs::{self, Names, Note, Originals, Pack, PackPlace};
 use crate::steps::purge::{Purger, purge_originals};
 use futures_util::TryStreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -38,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 /// Records that wait to be written to the scratch file.
 const WAITING: usize = 32;
 /// Version of the note's layout.
-const NOTE_VERSION: u32 = 1;
+const NOTE_VERSION: u32 = 2;
 
 /// An archive, and what else packing needs.
 pub struct PackRecords {
@@ -76,7 +78,8 @@ struct Work<'a> {
 }
 
 impl PackRecords {
-    /// Packs. Counts `packed` (or `would-pack`), `packs`, `bytes`, `pack-bytes`, `originals-removed`, `originals-changed`; what
+    /// Packs. Counts `packed` (or `would-pack`), `packs`, `bytes`, `pack-bytes`, `originals-removed`, `originals-changed`,
+    /// `in-archive-tier` (left alone: it cannot be read); what
     /// is no archived record, or damaged, is a failure with its name, and stays.
     pub async fn run(&self, request: &PackRequest, progress: &dyn Progress, cancel: &CancellationToken) -> Report {
         let mut report = Report::of("archive pack");
@@ -107,9 +110,13 @@ impl Work<'_> {
             if self.cancel.is_cancelled() {
                 return Ok(());
             }
-            // A day that cannot be packed holds up no other one.
-            if let Err(error) = self.day(&day, report).await {
-                report.fail_with(format!("{} {day}", self.request.service), &error);
+            // A day that cannot be packed holds up no other one. What has packs in an archive tier was packed long ago.
+            match self.day(&day, report).await {
+                Err(error) if is_archived(&error) => {
+                    report.skip("in-archive-tier", format!("{} {day}", self.request.service), &error);
+                }
+                Err(error) => report.fail_with(format!("{} {day}", self.request.service), &error),
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -124,7 +131,7 @@ impl Work<'_> {
             if !self.request.dry_run {
                 let mut old = Vec::new();
                 for pack in &there {
-                    if self.all.clock.now() >= self.verified_at(pack).await?.plus(ORIGINALS_STAY_FOR) {
+                    if self.all.clock.now() >= self.verified_at(pack, None).await?.plus(ORIGINALS_STAY_FOR) {
                         old.push(pack);
                     }
                 }
@@ -169,7 +176,7 @@ impl Work<'_> {
         if pack.footer.digest != packed.digest {
             return Err(not_what_was_packed(&pack));
         }
-        self.verified_at(&pack).await?;
+        self.verified_at(&pack, Some(Originals::Whole)).await?;
         report.count("packed", packed.records);
         report.count("packs", 1);
         report.count("bytes", packed.bytes);
@@ -218,6 +225,7 @@ impl Work<'_> {
                     }
                 }
                 Ok(None) => {}
+                Err((name, error)) if is_archived(&error) => report.skip("in-archive-tier", &name, &error),
                 Err((name, error)) => report.fail_with(&name, &error),
             }
             if records % 1_000 == 0 {
@@ -250,15 +258,15 @@ impl Work<'_> {
         Ok(matches!(written, Written::Done(_)))
     }
 
-    /// Since when it is known that the pack was read back; it is read now, if nobody has.
-    async fn verified_at(&self, pack: &Pack) -> PortResult<UnixMs> {
+    /// Since when it is known that the pack was read back; it is read now, if nobody has. `originals`: what is known of them.
+    async fn verified_at(&self, pack: &Pack, originals: Option<Originals>) -> PortResult<UnixMs> {
         let name = pack.place.note();
         let note: Option<Note> = json_object::read(self.archive(), &name, SHARD_CHECKPOINT_BYTES_MAX).await?;
         let (records, digest) = (pack.footer.records, pack.footer.digest.clone());
         let Some(note) = note else {
             self.read_back(pack).await?;
             let now = self.all.clock.now();
-            let note = Note { format: NOTE_VERSION, verified_at_ms: now.0, records, digest };
+            let note = Note { format: NOTE_VERSION, verified_at_ms: now.0, records, digest, originals };
             json_object::write(self.all.archive.as_ref(), &name, &note, Onto::Anything).await?;
             return Ok(now);
         };
@@ -266,6 +274,17 @@ impl Work<'_> {
             true => Ok(UnixMs(note.verified_at_ms)),
             false => Err(not_what_was_packed(pack)),
         }
+    }
+
+    /// Says beside a pack that its originals go: before the first of them does.
+    async fn note_going(&self, pack: &Pack) -> PortResult<()> {
+        let name = pack.place.note();
+        let note: Option<Note> = json_object::read(self.archive(), &name, SHARD_CHECKPOINT_BYTES_MAX).await?;
+        if let Some(note) = note.filter(|note| note.originals != Some(Originals::Going)) {
+            let note = Note { format: NOTE_VERSION, originals: Some(Originals::Going), ..note };
+            json_object::write(self.all.archive.as_ref(), &name, &note, Onto::Anything).await?;
+        }
+        Ok(())
     }
 
     /// Reads all of it: every row gives back a body, and together they are what was packed.
@@ -294,6 +313,7 @@ impl Work<'_> {
         let Some(purger) = self.all.purger.as_ref().filter(|_| !old.is_empty()) else { return Ok(()) };
         for pack in old {
             self.read_back(pack).await?;
+            self.note_going(pack).await?;
         }
         let (mut names, mut after) = (Names::of(self.archive(), old), None);
         loop {

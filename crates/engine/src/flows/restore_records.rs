@@ -10,11 +10,16 @@
 //! image of the record is not put in its place. So the newest days come first, whether with `overwrite` or not, and whoever
 //! judges notes which records were judged.
 //!
+//! What lies in archive tiers is looked for first, over all of the days, and asked for together where that was agreed to. What
+//! can be read is put; the rest awaits its retrieval, and with it whatever it may be newer than. A restore that waits puts
+//! nothing before all of it has come, so that it goes over the days once.
+//!
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::find_record::{Found, Which, find_record, read_record};
+use crate::flows::retrieve::{Patience, note_days, once_readable};
 use crate::flows::soft_delete::unmark;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::ports::clock::Clock;
@@ -23,6 +28,7 @@ use crate::ports::progress::Progress;
 use crate::ports::tables::{PutOnto, RecordTable, TableShape};
 use crate::report::Report;
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
+use crate::steps::away::is_archived;
 use crate::steps::condition::Condition;
 use crate::wrap::unpacked::Unpacked;
 use futures_util::future::ready;
@@ -31,12 +37,9 @@ use lifecycle::archive::{Cause, Parsed, ServiceName};
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
-
-/// What is said of an older deletion.
-const NOT_IN_ITS_PLACE: &str = "a newer deletion of it failed, and this one was not put in its place";
 
 /// Which records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,8 @@ pub struct RecordsRequest {
     pub rate: Option<u32>,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Wait for what archive tiers were asked for.
+    pub wait: bool,
 }
 
 /// The archive, the table, and what else a restore needs.
@@ -106,7 +111,8 @@ pub struct RestoreRecords {
 impl RestoreRecords {
     /// Puts records back. Counts `restored` (or `would-restore`), `there` (left alone), `other-cause`, `other-table`,
     /// `unmet` (the condition does not hold for the newest deletion), `older` (deletions of records whose newest was judged),
-    /// `ttl-changed`; a record that does not read back is a failure with its name.
+    /// `ttl-changed`, [`AWAITING`] and [`DAYS_AWAITING`]; a record that does not read back is a failure with its name. What lies
+    /// in archive tiers is told by the archive's handle.
     pub async fn run(&self, request: &RecordsRequest, progress: &dyn Progress, cancel: &CancellationToken) -> Report {
         let mut report = Report::of("archive restore");
         report.count(if request.dry_run { "would-restore" } else { "restored" }, 0);
@@ -127,36 +133,81 @@ impl RestoreRecords {
         let shape = self.table.shape().await?;
         let pace = Pace { rate: request.rate, next_us: Mutex::new(0) };
         let one = One { all: self, request, shape: &shape, pace: &pace };
+        let archive = self.archive.as_ref();
+        let patience = Patience { wait: request.wait, clock: self.clock.as_ref(), progress, cancel };
         let (range, cause) = match &request.wanted {
             Wanted::Key { key, at } => {
                 let which = Which { service: &request.service, table: self.from_table.as_deref(), key, at: *at };
-                match find_record(self.archive.as_ref(), &which).await? {
-                    Some(found) => report.absorb(one.put(found).await),
-                    None => report.fail(key, "no deletion of it is archived: see `afterimage archive ls`"),
+                let find = || find_record(archive, &which);
+                match once_readable(archive, &patience, find).await {
+                    Ok(Some(found)) => report.absorb(one.put(found).await),
+                    Ok(None) => report.fail(key, "no deletion of it is archived: see `afterimage archive ls`"),
+                    Err(error) if is_archived(&error) => {
+                        report.skip(AWAITING, key, IN_A_TIER);
+                        report.cancelled = cancel.is_cancelled();
+                    }
+                    Err(error) => return Err(error),
                 }
                 return Ok(());
             }
             Wanted::Range { days, cause } => (*days, *cause),
         };
-        let mut all = days(self.archive.as_ref(), &request.service, range).await?;
+        let mut all = days(archive, &request.service, range).await?;
         if let Some(condition) = &self.condition {
             all = condition.days_left(all).await?;
         }
-        if !request.overwrite || self.condition.is_some() {
+        let note = || note_days(archive, &request.service, &all, cause, cancel);
+        once_readable(archive, &patience, note).await?;
+        if cancel.is_cancelled() {
+            report.cancelled = true;
+            report.notes.push(STOPPED.to_owned());
+            return Ok(());
+        }
+        let newest_first = !request.overwrite || self.condition.is_some();
+        if newest_first {
             all.reverse();
         }
-        let mut failed = BTreeSet::new();
-        for day in &all {
-            let mut day = Day { one: &one, day, cause, several: BTreeSet::new(), failed: &mut failed };
-            for pass in [Pass::Numbered, Pass::Plain] {
-                day.pass(pass, report, progress, cancel).await?;
-                if report.cancelled {
-                    report.notes.push("stopped: give the same command again to go on".to_owned());
-                    return Ok(());
+        let (mut failed, mut behind_a_pack) = (BTreeMap::new(), false);
+        for name in &all {
+            if behind_a_pack && newest_first {
+                report.skip(DAYS_AWAITING, name, "a newer deletion may be in a pack that lies in an archive tier");
+                continue;
+            }
+            let mut day = Day { one: &one, day: name, cause, several: BTreeSet::new(), unread: &mut failed };
+            match day.passes(report, progress, cancel).await {
+                Err(error) if is_archived(&error) => {
+                    behind_a_pack = true;
+                    report.skip(DAYS_AWAITING, name, format!("{} lies in an archive tier", error.object));
                 }
+                passed => passed?,
+            }
+            if report.cancelled {
+                report.notes.push(STOPPED.to_owned());
+                return Ok(());
             }
         }
         Ok(())
+    }
+}
+
+/// Counts records that await their retrieval from an archive tier.
+pub const AWAITING: &str = "awaiting-retrieval";
+/// Counts days of which nothing more was put, since a pack lies in an archive tier.
+pub const DAYS_AWAITING: &str = "days-awaiting-retrieval";
+const STOPPED: &str = "stopped: give the same command again to go on";
+const IN_A_TIER: &str = "it lies in an archive tier";
+
+/// Why a deletion was not put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    Failed,
+    Awaiting,
+}
+
+impl Unread {
+    fn of(report: &Report) -> Option<Unread> {
+        let is_awaiting = report.counted(AWAITING) > 0;
+        (report.failures > 0).then_some(Unread::Failed).or(is_awaiting.then_some(Unread::Awaiting))
     }
 }
 
@@ -184,10 +235,25 @@ struct Day<'a> {
     /// What was deleted more than once on this day.
     several: BTreeSet<Shown>,
     /// What could not be put: older deletions of it are not put in its place.
-    failed: &'a mut BTreeSet<Shown>,
+    unread: &'a mut BTreeMap<Shown, Unread>,
 }
 
 impl Day<'_> {
+    async fn passes(
+        &mut self,
+        report: &mut Report,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> PortResult<()> {
+        for pass in [Pass::Numbered, Pass::Plain] {
+            self.pass(pass, report, progress, cancel).await?;
+            if report.cancelled {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     async fn pass(
         &mut self,
         pass: Pass,
@@ -230,8 +296,8 @@ impl Day<'_> {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
                 Err(error) => {
-                    self.failed.insert(shown(&named.parsed));
-                    report.fail_with(&other.listed.key, &error);
+                    let of_record = unread(&other.listed.key, &error);
+                    self.absorb(shown(&named.parsed), of_record, report);
                     continue;
                 }
             };
@@ -246,7 +312,8 @@ impl Day<'_> {
             }
         }
         for found in newest {
-            let of_record = self.one.judged(found, self.failed.contains(&shown(&named.parsed))).await;
+            let before = self.unread.get(&shown(&named.parsed)).copied();
+            let of_record = self.one.judged(found, before).await;
             self.absorb(shown(&named.parsed), of_record, report);
         }
         Ok(())
@@ -261,22 +328,22 @@ impl Day<'_> {
     ) {
         let (one, cause) = (self.one, self.cause);
         let plain = names.into_iter().filter(|named| named.parsed.sequence.is_none());
-        let work: Vec<(Named, bool)> = plain
+        let work: Vec<(Named, Option<Unread>)> = plain
             .filter(|named| !self.several.contains(&shown(&named.parsed)))
-            .map(|named| (self.failed.contains(&shown(&named.parsed)), named))
-            .map(|(has_failed, named)| (named, has_failed))
+            .map(|named| (self.unread.get(&shown(&named.parsed)).copied(), named))
+            .map(|(before, named)| (named, before))
             .collect();
         let (mut ended, all) = (0, work.len());
         let mut results = stream::iter(work)
             .take_while(|_| ready(!cancel.is_cancelled()))
-            .map(|(named, has_failed)| async move {
-                let of_record = one.named(&named.listed.key, cause, has_failed).await;
+            .map(|(named, before)| async move {
+                let of_record = one.named(&named.listed.key, cause, before).await;
                 (shown(&named.parsed), of_record)
             })
             .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
         while let Some((shown, of_record)) = results.next().await {
-            if of_record.failures > 0 {
-                self.failed.insert(shown);
+            if let Some(why) = Unread::of(&of_record) {
+                self.unread.insert(shown, why);
             }
             report.absorb(of_record);
             ended += 1;
@@ -287,8 +354,8 @@ impl Day<'_> {
     }
 
     fn absorb(&mut self, shown: Shown, of_record: Report, report: &mut Report) {
-        if of_record.failures > 0 {
-            self.failed.insert(shown);
+        if let Some(why) = Unread::of(&of_record) {
+            self.unread.insert(shown, why);
         }
         report.absorb(of_record);
     }
@@ -318,6 +385,27 @@ impl Pace {
     }
 }
 
+/// What is told of a deletion that is not put in the place of a newer one.
+fn not_in_its_place(name: ObjectKey, why: Unread, report: &mut Report) {
+    match why {
+        Unread::Failed => report.fail(name, "a newer deletion of it failed, and this one was not put in its place"),
+        Unread::Awaiting => {
+            let why = "a newer deletion of it lies in an archive tier, and this one was not put in its place";
+            report.skip(AWAITING, name, why);
+        }
+    }
+}
+
+/// What is told of a record that could not be read.
+fn unread(name: &ObjectKey, error: &PortError) -> Report {
+    let mut report = Report::of("archive restore");
+    match is_archived(error) {
+        true => report.skip(AWAITING, name, IN_A_TIER),
+        false => report.fail_with(name, error),
+    }
+    report
+}
+
 struct One<'a> {
     all: &'a RestoreRecords,
     request: &'a RecordsRequest,
@@ -326,21 +414,21 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    async fn named(&self, name: &ObjectKey, cause: Option<Cause>, has_failed: bool) -> Report {
+    async fn named(&self, name: &ObjectKey, cause: Option<Cause>, before: Option<Unread>) -> Report {
         let mut report = Report::of("archive restore");
         match read_record(self.all.archive.as_ref(), name).await {
             Ok(Some(found)) if cause.is_some_and(|cause| found.record.cause != cause) => report.count("other-cause", 1),
-            Ok(Some(found)) => return self.judged(found, has_failed).await,
+            Ok(Some(found)) => return self.judged(found, before).await,
             Ok(None) => {}
-            Err(error) => report.fail_with(name, &error),
+            Err(error) => return unread(name, &error),
         }
         report
     }
 
     /// Puts it, if it is its record's newest and what is asked for.
-    async fn judged(&self, found: Found, has_failed: bool) -> Report {
+    async fn judged(&self, found: Found, before: Option<Unread>) -> Report {
         let is_of_table = |table: &String| *table == found.record.table;
-        let Some(condition) = &self.all.condition else { return self.put_unless(found, has_failed).await };
+        let Some(condition) = &self.all.condition else { return self.put_unless(found, before).await };
         if !self.all.from_table.as_ref().is_none_or(is_of_table) {
             return self.put(found).await;
         }
@@ -355,20 +443,20 @@ impl One<'_> {
         };
         match judged.await {
             Ok(Err(why)) => report.count(why, 1),
-            Ok(Ok(())) if has_failed => report.fail(found.name, NOT_IN_ITS_PLACE),
-            Ok(Ok(())) => return self.put(found).await,
+            Ok(Ok(())) => match before {
+                Some(why) => not_in_its_place(found.name, why, &mut report),
+                None => return self.put(found).await,
+            },
             Err(error) => report.fail_with(&found.name, &error),
         }
         report
     }
 
     /// Puts it, unless another deletion of it could not be put.
-    async fn put_unless(&self, found: Found, has_failed: bool) -> Report {
-        if !has_failed || self.request.overwrite {
-            return self.put(found).await;
-        }
+    async fn put_unless(&self, found: Found, before: Option<Unread>) -> Report {
+        let Some(why) = before.filter(|_| !self.request.overwrite) else { return self.put(found).await };
         let mut report = Report::of("archive restore");
-        report.fail(found.name, NOT_IN_ITS_PLACE);
+        not_in_its_place(found.name, why, &mut report);
         report
     }
 

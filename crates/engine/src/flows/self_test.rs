@@ -322,6 +322,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
             who: self.who.clone(),
         };
         let request = RecordsRequest {
+            wait: false,
             service: self.service.clone(),
             wanted: Wanted::Key { key: found.name.to_string(), at: self.clock.now() },
             overwrite: false,

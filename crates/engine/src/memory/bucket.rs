@@ -10,7 +10,7 @@ use crate::memory::lock;
 use crate::ports::clock::Clock;
 use crate::ports::objects::{
     Attributes, ByteStream, Head, Listed, Object, ObjectPurge, ObjectRead, ObjectWrite, Onto, Page, PurgeItem, Purged,
-    Written,
+    Reach, Retrieval, Written,
 };
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -35,6 +35,8 @@ pub enum Versioning {
 
 /// How long it takes until an archived object can be read.
 pub const RETRIEVAL: SpanMs = SpanMs::hours(5);
+/// The class of what lies in an archive tier.
+const GLACIER: &str = "GLACIER";
 
 /// Whether a bucket tells checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ struct State {
     writes: u64,
     /// What lies in an archive tier, and from when on it can be read, once that was asked for.
     archived: BTreeMap<ObjectKey, Option<UnixMs>>,
+    /// How often an archive tier was asked for something.
+    retrievals: u64,
 }
 
 /// The bucket.
@@ -117,13 +121,32 @@ impl MemoryBucket {
 
     /// In an archive tier, and not retrieved yet.
     pub(super) fn lies_in_archive(&self, key: &ObjectKey) -> bool {
-        let readable_at = lock(&self.state).archived.get(key).copied();
-        readable_at.is_some_and(|at| at.is_none_or(|at| self.clock.now() < at))
+        self.reach(key).is_some_and(|reach| reach != Reach::Readable)
+    }
+
+    /// Whether what lies in an archive tier can be read; `None`: it lies in none.
+    fn reach(&self, key: &ObjectKey) -> Option<Reach> {
+        let readable_at = *lock(&self.state).archived.get(key)?;
+        Some(match readable_at {
+            None => Reach::Archived,
+            Some(at) if self.clock.now() < at => Reach::OnItsWay,
+            Some(_) => Reach::Readable,
+        })
+    }
+
+    /// How often an archive tier was asked for something.
+    pub fn retrievals(&self) -> u64 {
+        lock(&self.state).retrievals
     }
 
     /// Moves an object to an archive tier: it cannot be read until [`RETRIEVAL`] after that was asked for.
     pub fn archive(&self, key: &ObjectKey) {
         lock(&self.state).archived.insert(key.clone(), None);
+    }
+
+    /// Moves an object out of an archive tier.
+    pub fn bring_back(&self, key: &ObjectKey) {
+        lock(&self.state).archived.remove(key);
     }
 
     /// How many writes and deletes it has taken: the sequencer of the last one, as a number.
@@ -202,6 +225,7 @@ impl MemoryBucket {
             last_modified: self.clock.now(),
             checksum: (self.checksums == Checksums::Known).then(|| checksum(&bytes)),
             storage_class: None,
+            reach: Reach::Readable,
             metadata: attributes.metadata.clone(),
         };
         let history = state.keys.entry(key.clone()).or_default();
@@ -283,7 +307,11 @@ pub async fn collect(body: ByteStream) -> PortResult<Bytes> {
 #[async_trait]
 impl ObjectRead for MemoryBucket {
     async fn head(&self, key: &ObjectKey, version: Option<&VersionId>) -> PortResult<Option<Head>> {
-        Ok(self.read(key, version).map(|stored| stored.head))
+        let head = self.read(key, version).map(|stored| stored.head);
+        Ok(head.map(|head| match self.reach(key) {
+            Some(reach) => Head { reach, storage_class: Some(GLACIER.to_owned()), ..head },
+            None => head,
+        }))
     }
 
     async fn get(
@@ -306,8 +334,10 @@ impl ObjectRead for MemoryBucket {
         Ok(Some(Object { head, attributes, body: body(bytes) }))
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        if let Some(readable_at) = lock(&self.state).archived.get_mut(key) {
+    async fn retrieve(&self, key: &ObjectKey, _terms: &Retrieval) -> PortResult<()> {
+        let mut state = lock(&self.state);
+        state.retrievals += 1;
+        if let Some(readable_at) = state.archived.get_mut(key) {
             readable_at.get_or_insert(self.clock.now().plus(RETRIEVAL));
         }
         Ok(())
@@ -319,7 +349,8 @@ impl ObjectRead for MemoryBucket {
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let current = |(key, history): (&ObjectKey, &Vec<Entry>)| {
             let head = &history.last()?.content.as_ref()?.head;
-            let (version, storage_class) = (head.version.clone(), head.storage_class.clone());
+            let archived = state.archived.contains_key(key).then(|| GLACIER.to_owned());
+            let (version, storage_class) = (head.version.clone(), archived.or(head.storage_class.clone()));
             Some(Listed { key: key.clone(), version, last_modified: head.last_modified, storage_class })
         };
         let listed = state.keys.range((from, Bound::Unbounded)).filter_map(current);

@@ -4,6 +4,7 @@
 //! delete marker; everything unknown is an error (V8).
 
 use crate::error::PortResult;
+use crate::limits::RETRIEVED_DAYS;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -34,6 +35,47 @@ pub struct Head {
     pub storage_class: Option<String>,
     /// User metadata, names in lower case without `x-amz-meta-`.
     pub metadata: BTreeMap<String, String>,
+    /// Whether its bytes can be read.
+    pub reach: Reach,
+}
+
+/// Whether an object's bytes can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Now; also those of an archive tier of which a retrieved copy is there.
+    #[default]
+    Readable,
+    /// They lie in an archive tier, and nobody has asked for them.
+    Archived,
+    /// They lie in an archive tier, and are on their way out of it.
+    OnItsWay,
+}
+
+/// How fast an archive tier gives bytes back: what is faster costs more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speed {
+    /// Hours.
+    #[default]
+    Standard,
+    /// Half a day to two days; the cheapest.
+    Bulk,
+    /// Minutes; not of the coldest tiers.
+    Expedited,
+}
+
+/// On which terms something is retrieved from an archive tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retrieval {
+    /// How fast.
+    pub speed: Speed,
+    /// For how many days the retrieved copy can be read.
+    pub days: u32,
+}
+
+impl Default for Retrieval {
+    fn default() -> Retrieval {
+        Retrieval { speed: Speed::default(), days: RETRIEVED_DAYS }
+    }
 }
 
 impl Head {
@@ -111,8 +153,8 @@ pub trait ObjectRead: Send + Sync {
     ) -> PortResult<Option<Object>>;
 
     /// Asks that an object in an archive tier (whose bytes answer with `Archived`) be brought to where they can be read, which
-    /// takes minutes to days. Asking again does no harm. A store without such tiers answers `Unsupported`.
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()>;
+    /// takes minutes to days and costs money. Asking again does no harm. A store without such tiers answers `Unsupported`.
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()>;
 
     /// Objects under `prefix` in key order (bytes of UTF-8), those after `after`, at most `limit` (≤ 1,000).
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>>;

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod archived_names;
 pub mod aside;
+pub mod away;
 pub mod by_original;
 pub mod condition;
 pub mod copy_rows;

@@ -5,7 +5,9 @@
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::policy::Policy;
-use crate::ports::objects::{Attributes, ByteStream, META_ORIGINAL_KEY, META_SOURCE, ObjectWrite, Onto, Written};
+use crate::ports::objects::{
+    Attributes, ByteStream, META_ORIGINAL_KEY, META_SOURCE, ObjectWrite, Onto, Retrieval, Written,
+};
 use crate::steps::verify::{Expected, verified};
 use lifecycle::ids::ObjectKey;
 use lifecycle::row::CopyRow;
@@ -43,7 +45,7 @@ impl OpenCopy {
 /// Asks an archive for these copies. One that lies in none, or is on its way already, stays as it is.
 pub async fn ask_for(policy: &Policy, copies: &[ObjectKey]) -> PortResult<()> {
     for copy in copies {
-        policy.destination.retrieve(copy).await?;
+        policy.destination.retrieve(copy, &Retrieval::default()).await?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::limits::{OWNER_BYTES_MAX, OWNER_GOOD_FOR, OWNER_SAMPLE};
 use crate::policy::Mode;
 use crate::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
 };
 use crate::wrap::lazy::Lazy;
 use async_trait::async_trait;
@@ -293,8 +293,8 @@ impl ObjectRead for Owned<dyn ObjectWrite> {
         self.inner.get(key, version, range).await
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        self.inner.retrieve(key).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        self.inner.retrieve(key, terms).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -34,7 +34,7 @@ use crate::ports::clock::{Clock, Nonces};
 use crate::ports::metrics::{Counter, Metrics};
 use crate::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
 };
 use async_trait::async_trait;
 use lifecycle::ids::{ObjectKey, VersionId};
@@ -148,8 +148,8 @@ impl<P: ObjectRead + ?Sized> ObjectRead for Again<P> {
         again!(self.retries, self.inner.get(key, version, range.clone()))
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        again!(self.retries, self.inner.retrieve(key))
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        again!(self.retries, self.inner.retrieve(key, terms))
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -15,7 +15,7 @@ use crate::ports::events::{Backlog, Delivery, EventQueue, Receipt};
 use crate::ports::journal::{Entry, Journal};
 use crate::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
 };
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -274,9 +274,9 @@ impl<P: ObjectRead + ?Sized + 'static> ObjectRead for Tapped<P> {
         self.tap.single(call, async move { inner.get(&key, version.as_ref(), range).await }).await
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        let (inner, call, key) = (self.inner.clone(), self.writes("retrieve", key), key.clone());
-        self.tap.single(call, async move { inner.retrieve(&key).await }).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        let (inner, call, key, terms) = (self.inner.clone(), self.writes("retrieve", key), key.clone(), *terms);
+        self.tap.single(call, async move { inner.retrieve(&key, &terms).await }).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -1,6 +1,9 @@
 //! An archive with its packs opened: what stands in a pack is listed and read as the object that it was, beside the objects
 //! that there are. Who looks for a record need not know whether it was packed.
 //!
+//! What lies in an archive tier is read in a pack that can be read, if it stands in one. A pack that lies in one is passed over
+//! where all that it has is there as objects, too.
+//!
 //! Of a day no more is read than what is asked for: the ends of its packs, and of a row group the columns that are needed.
 //! The last ones are kept, since neighbours follow each other. Reads only.
 
@@ -8,8 +11,9 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{META_CAUSE, META_HASH};
 use crate::format::packed::{Column, Columns, body_of};
 use crate::limits::{PACK_GROUPS_KEPT, PACKS_KEPT};
-use crate::ports::objects::{Attributes, Head, Listed, Object, ObjectRead, Page};
-use crate::steps::packs::{Pack, PackPlace, list, of_day};
+use crate::ports::objects::{Attributes, Head, Listed, Object, ObjectRead, Page, Reach, Retrieval};
+use crate::steps::away::{Away, is_archived};
+use crate::steps::packs::{Pack, PackPlace, has_all_originals, list, of_day};
 use crate::steps::verify::body_of as stream_of;
 use async_trait::async_trait;
 use lifecycle::archive::{ServiceName, parse};
@@ -39,6 +43,7 @@ const WHOLE: [Column; 9] = [
 /// An archive, packs and all.
 pub struct Unpacked {
     inner: Arc<dyn ObjectRead>,
+    away: Away,
     days: Kept<String, Vec<Arc<Pack>>>,
     groups: Kept<(ObjectKey, usize, bool), Columns>,
 }
@@ -52,7 +57,13 @@ struct Row {
 impl Unpacked {
     /// The same archive, with its packs opened.
     pub fn new(inner: Arc<dyn ObjectRead>) -> Unpacked {
-        Unpacked { inner, days: Kept::of(PACKS_KEPT), groups: Kept::of(PACK_GROUPS_KEPT) }
+        Unpacked::asking(inner, None)
+    }
+
+    /// The same; what lies in archive tiers is asked for on these terms, if any.
+    pub fn asking(inner: Arc<dyn ObjectRead>, terms: Option<Retrieval>) -> Unpacked {
+        let away = Away::of(inner.clone(), terms);
+        Unpacked { inner, away, days: Kept::of(PACKS_KEPT), groups: Kept::of(PACK_GROUPS_KEPT) }
     }
 
     /// The objects alone: packs, and records that are not packed.
@@ -60,12 +71,24 @@ impl Unpacked {
         self.inner.as_ref()
     }
 
-    /// The packs of a day, opened.
+    /// What of it lies in archive tiers, as far as somebody came upon it.
+    pub fn away(&self) -> &Away {
+        &self.away
+    }
+
+    /// The packs of a day, opened; without those that cannot be and are not needed.
     pub async fn packs(&self, service: &ServiceName, day: &str) -> PortResult<Arc<Vec<Arc<Pack>>>> {
         let open = || async {
             let mut packs = Vec::new();
             for (place, listed) in of_day(self.inner.as_ref(), service, day).await? {
-                packs.extend(Pack::open(self.inner.as_ref(), place, &listed).await?.map(Arc::new));
+                match Pack::open(self.inner.as_ref(), place.clone(), &listed).await {
+                    Err(error) if is_archived(&error) => {
+                        if !has_all_originals(self.inner.as_ref(), &place).await? {
+                            return Err(error);
+                        }
+                    }
+                    opened => packs.extend(opened?.map(Arc::new)),
+                }
             }
             Ok(packs)
         };
@@ -220,6 +243,7 @@ impl Row {
             last_modified: moment(&self.columns, self.row)?,
             checksum: None,
             storage_class: None,
+            reach: Reach::Readable,
             metadata: metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         })
     }
@@ -240,10 +264,13 @@ impl ObjectRead for Unpacked {
         version: Option<&VersionId>,
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
-        if let Some(object) = self.inner.get(key, version, range.clone()).await? {
-            return Ok(Some(object));
-        }
-        let Some(row) = self.row(key).await? else { return Ok(None) };
+        let (row, archived) = match self.inner.get(key, version, range.clone()).await {
+            Ok(Some(object)) => return Ok(Some(object)),
+            Ok(None) => (self.row(key).await?, None),
+            Err(error) if is_archived(&error) => (self.row(key).await?, Some(error)),
+            Err(error) => return Err(error),
+        };
+        let Some(row) = row else { return archived.map_or(Ok(None), Err) };
         let Some((head, body)) = row.head().zip(body_of(&row.columns, row.row)) else {
             let why = "its row in a pack is not what was packed".to_owned();
             return Err(PortError::new("read packed record", key, ErrorKind::Damaged(why)));
@@ -258,8 +285,8 @@ impl ObjectRead for Unpacked {
         Ok(Some(Object { head, attributes: Attributes::default(), body: stream_of(body) }))
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        self.inner.retrieve(key).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        self.inner.retrieve(key, terms).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -7,7 +7,7 @@ use engine::flows::archive::Archive;
 use engine::format::archived::{Archived, BadRecord, read};
 use engine::memory::stream::MemoryStream;
 use engine::ports::objects::{
-    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
+    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Retrieval, Written,
 };
 use engine::ports::streams::{Change, Position, Read, RecordStream, ShardId, StreamRecord};
 use engine::steps::aside::ASIDE_PREFIX;
@@ -237,8 +237,8 @@ impl ObjectRead for Heedless {
         self.0.get(key, version, range).await
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        self.0.retrieve(key).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        self.0.retrieve(key, terms).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -21,6 +21,7 @@ mod replicate;
 mod resolve;
 mod restore;
 mod restore_records;
+mod retrieve;
 mod retry;
 mod self_test;
 mod settle;

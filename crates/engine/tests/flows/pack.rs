@@ -40,11 +40,11 @@ fn request() -> PackRequest {
     PackRequest { service: service(), days: Days::default(), dry_run: false }
 }
 
-async fn pack(world: &World, removes: bool) -> Report {
+pub(super) async fn pack(world: &World, removes: bool) -> Report {
     packer(world, world.faults.clone(), removes).run(&request(), &Silent, &CancellationToken::new()).await
 }
 
-async fn packed(world: &World) -> Report {
+pub(super) async fn packed(world: &World) -> Report {
     let report = pack(world, false).await;
     assert_eq!(report.failures, 0, "{:?}", report.failed);
     report

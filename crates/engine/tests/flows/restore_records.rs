@@ -40,7 +40,7 @@ pub(super) fn day(n: u64) -> UnixMs {
     DAY.plus(SpanMs::days(n))
 }
 
-fn shape() -> TableShape {
+pub(super) fn shape() -> TableShape {
     TableShape { key_names: vec!["id".to_owned()], ttl: Some("until".to_owned()) }
 }
 
@@ -61,10 +61,18 @@ pub(super) async fn archived(deletions: &[(&str, UnixMs, Cause)]) -> World {
 }
 
 fn request(wanted: Wanted) -> RecordsRequest {
-    RecordsRequest { service: service(), wanted, overwrite: false, ttl: Ttl::StripIfOver, rate: None, dry_run: false }
+    RecordsRequest {
+        service: service(),
+        wanted,
+        overwrite: false,
+        ttl: Ttl::StripIfOver,
+        rate: None,
+        dry_run: false,
+        wait: false,
+    }
 }
 
-fn range(days: Days, cause: Option<Cause>) -> RecordsRequest {
+pub(super) fn range(days: Days, cause: Option<Cause>) -> RecordsRequest {
     request(Wanted::Range { days, cause })
 }
 
@@ -82,7 +90,7 @@ async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequ
 }
 
 /// The records of the table: key and number.
-fn records(table: &MemoryTable) -> Vec<(String, String)> {
+pub(super) fn records(table: &MemoryTable) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     table.records().iter().map(|record| (text(&record["id"]["S"]), text(&record["n"]["N"]))).collect()
 }

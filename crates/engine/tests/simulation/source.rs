@@ -12,7 +12,7 @@ use engine::memory::bucket::{MemoryBucket, Stored, collect};
 use engine::memory::clock::MemoryClock;
 use engine::ports::clock::Clock;
 use engine::ports::objects::{
-    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
+    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Retrieval, Written,
 };
 use lifecycle::event::{Happened, ObjectEvent};
 use lifecycle::ids::{ObjectKey, VersionId};
@@ -185,8 +185,8 @@ impl ObjectRead for Source {
         self.bucket.get(key, version, range).await
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        self.bucket.retrieve(key).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        self.bucket.retrieve(key, terms).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::objects::{
-    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Written,
+    Attributes, ByteStream, Head, Listed, Object, ObjectRead, ObjectWrite, Onto, Page, Reach, Retrieval, Written,
 };
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey, VersionId};
@@ -101,6 +101,7 @@ impl FolderTarget {
             last_modified: self.clock.now(),
             checksum: Some(digest.crc64),
             storage_class: None,
+            reach: Reach::Readable,
             metadata: metadata.metadata.clone(),
         }))
     }
@@ -142,7 +143,7 @@ impl ObjectRead for FolderTarget {
         Ok(body.map(|body| Object { head: row.info().head(), attributes: row.stored.attributes.clone(), body }))
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+    async fn retrieve(&self, key: &ObjectKey, _terms: &Retrieval) -> PortResult<()> {
         Err(PortError::new("retrieve file", key, ErrorKind::Unsupported)) // there are no tiers here
     }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
 };
 use lifecycle::ids::{ObjectKey, VersionId};
 use std::ops::Range;
@@ -45,7 +45,7 @@ impl ObjectRead for Reader {
         Ok(found.map(|found| Object { head: found.info.head(), attributes: found.info.attributes, body: found.body }))
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
+    async fn retrieve(&self, key: &ObjectKey, _terms: &Retrieval) -> PortResult<()> {
         Err(PortError::new("retrieve object", key, ErrorKind::Unsupported)) // there are no tiers here
     }
 
@@ -81,8 +81,8 @@ impl ObjectRead for Writer {
         Reader(self.0.clone()).get(key, version, range).await
     }
 
-    async fn retrieve(&self, key: &ObjectKey) -> PortResult<()> {
-        Reader(self.0.clone()).retrieve(key).await
+    async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {
+        Reader(self.0.clone()).retrieve(key, terms).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {

@@ -4,7 +4,7 @@
 //! thin adapters on top (`ports.rs`).
 
 use super::error::{StoreError, StoreResult};
-use engine::ports::objects::{Attributes, Head, Onto};
+use engine::ports::objects::{Attributes, Head, Onto, Reach};
 use lifecycle::event::Version;
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
 use lifecycle::time::UnixMs;
@@ -104,6 +104,7 @@ impl ObjectInfo {
             last_modified: self.last_modified,
             checksum: self.checksum,
             storage_class: None,
+            reach: Reach::Readable,
             metadata: self.attributes.metadata.clone(),
         }
     }
