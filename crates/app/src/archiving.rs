@@ -27,6 +27,9 @@ use tokio_util::task::TaskTracker;
 /// Where leases are that are no table's, in the data folder.
 pub(crate) const LEASES_FILE: &str = "leases.sqlite";
 
+/// What is said of a task that panicked.
+const BROKE_OFF: &str = "their reader broke off, for which the log says why; another one is begun within a minute";
+
 /// One table.
 pub(crate) struct Archiving {
     /// As configured.
@@ -149,7 +152,9 @@ fn retries(instance: &Instance) -> Retries {
 pub(crate) async fn follow(instance: Arc<Instance>, archiving: Arc<Archiving>, cancel: CancellationToken) {
     let following = TaskTracker::new();
     while !cancel.is_cancelled() {
-        let begun = begin(&instance, &archiving, &following, &cancel).await;
+        // In a task of its own: what breaks off in there is told, and begun again.
+        let begun = begin(instance.clone(), archiving.clone(), following.clone(), cancel.clone());
+        let begun = tokio::spawn(begun).await.unwrap_or_else(|_| Err(Failure::failed(BROKE_OFF)));
         let trouble = begun.err().map(|failure| failure.chain());
         let before = std::mem::replace(&mut *archiving.trouble.write().expect(UNPOISONED), trouble.clone());
         if let Some(why) = trouble.as_ref().filter(|_| before != trouble) {
@@ -168,10 +173,10 @@ pub(crate) async fn follow(instance: Arc<Instance>, archiving: Arc<Archiving>, c
 }
 
 async fn begin(
-    instance: &Arc<Instance>,
-    archiving: &Arc<Archiving>,
-    following: &TaskTracker,
-    cancel: &CancellationToken,
+    instance: Arc<Instance>,
+    archiving: Arc<Archiving>,
+    following: TaskTracker,
+    cancel: CancellationToken,
 ) -> Result<(), Failure> {
     let table = archiving.config.table.name.as_str();
     let streams = instance.services.streams(&archiving.config).await?;
@@ -182,10 +187,20 @@ async fn begin(
         }
         tracing::info!(table, stream = stream.name(), "following the stream");
         let cancel = cancel.child_token();
-        let follower = archiving.follower(instance, stream, &cancel)?;
-        following.spawn(async move { follower.run(&cancel).await });
+        let name = stream.name().to_owned();
+        let follower = archiving.follower(&instance, stream, &cancel)?;
+        following.spawn(watched(archiving.clone(), name, async move { follower.run(&cancel).await }));
     }
-    leave_the_forgotten(instance, archiving, &there).await
+    leave_the_forgotten(&instance, &archiving, &there).await
+}
+
+/// A reader that breaks off is a mistake of ours. It is told, and until another one is begun, `status` says so.
+async fn watched(archiving: Arc<Archiving>, stream: String, reader: impl Future<Output = ()> + Send + 'static) {
+    if tokio::spawn(reader).await.is_err() {
+        *archiving.trouble.write().expect(UNPOISONED) = Some(BROKE_OFF.to_owned());
+        archiving.followed.write().expect(UNPOISONED).remove(&stream);
+        tracing::error!(table = archiving.config.table.name, stream, "deleted records are not archived: {BROKE_OFF}");
+    }
 }
 
 /// A stream is forgotten a day after the table got another one, or none: it is left, and what was not read of it is told.
@@ -213,4 +228,29 @@ async fn leave_the_forgotten(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::status::status;
+    use crate::instance::tests::opened;
+    use crate::wiring::archiving_of_own_table;
+    use engine::memory::clock::MemoryClock;
+
+    #[tokio::test]
+    async fn a_reader_that_breaks_off_is_told_and_is_begun_anew() {
+        let (_root, instance) = opened(Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)))).await;
+        let archiving = archiving_of_own_table(&instance, "Orders").await.unwrap();
+        let entry = (Arc::new(Seen::default()), CancellationToken::new());
+        archiving.followed.write().unwrap().insert("stream".to_owned(), entry);
+        watched(archiving.clone(), "stream".to_owned(), async { panic!("in a test") }).await;
+        assert!(archiving.followed().is_empty(), "whoever looks for streams begins it again");
+        let answer = serde_json::to_value(status(&instance).await.unwrap()).unwrap();
+        let problem = answer["problems"][0].as_str().unwrap();
+        assert!(
+            problem.starts_with("local@Orders: deleted records are not archived: their reader broke off"),
+            "{answer}"
+        );
+    }
 }

@@ -8,7 +8,7 @@ use crate::archiving;
 use crate::cli::Place;
 use crate::control::server::{self, Runner};
 use crate::execute::execute;
-use crate::exit::Failure;
+use crate::exit::{Failure, tell};
 use crate::folder::{Folder, IfMissing, is_data_folder};
 use crate::hooks::Hooks;
 use crate::instance::Instance;
@@ -29,7 +29,7 @@ use engine::wrap::owned::Claim;
 use local::clock::SystemClock;
 use local::credentials::Credentials;
 use local::endpoint::{Endpoint, REGION, serve_endpoint};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
         () = signals.next() => None,
         ended = &mut driving => Some(ended),
     };
-    eprintln!("stopping: finishing what is under way (once more to leave at once)");
+    tell("stopping: finishing what is under way (once more to leave at once)");
     cancel.cancel();
     driven.cancel();
     tasks.close();
@@ -154,9 +154,9 @@ impl Instance {
     async fn close_saying_what_is_left(&self) {
         let (backlog, unknown) = self.backlog().await;
         match (backlog.waiting, unknown.is_empty()) {
-            (0, true) => eprintln!("stopped: nothing is left to do"),
-            (_, true) => eprintln!("stopped: {} events are left for the next start", backlog.waiting),
-            (_, false) => eprintln!("stopped: {}", unknown.join("; ")),
+            (0, true) => tell("stopped: nothing is left to do"),
+            (_, true) => tell(format_args!("stopped: {} events are left for the next start", backlog.waiting)),
+            (_, false) => tell(format_args!("stopped: {}", unknown.join("; "))),
         }
         self.close().await;
     }
@@ -217,8 +217,19 @@ async fn bind(listen: SocketAddr, or_instead: &str) -> Result<TcpListener, Failu
     })
 }
 
-/// What a person needs next, printed once everything listens.
+/// Says what a person needs next, once everything listens.
 fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Style) -> Result<(), Failure> {
+    let text = announcement(instance, file, place, style)?;
+    let mut out = io::stdout();
+    // Nobody may be there to read it: buckets and tables are served all the same.
+    if let Err(error) = out.write_all(&text).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "what is said at the start cannot be written: `afterimage status` and `credentials show` say it");
+    }
+    Ok(())
+}
+
+fn announcement(instance: &Instance, file: Option<&Path>, place: &Place, style: Style) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
     let (credentials, _) = Credentials::load_or_create(instance.folder.path())?;
     let endpoint = instance.endpoint.get().cloned().unwrap_or_default();
     let pair = Pair {
@@ -238,62 +249,69 @@ fn announce(instance: &Instance, file: Option<&Path>, place: &Place, style: Styl
             "access_key_id": pair.access_key_id,
             "region": pair.region,
         });
-        println!("{ready}");
-        return Ok(());
+        writeln!(out, "{ready}")?;
+        return Ok(out);
     }
-    println!("afterimage {} serves S3 at {endpoint}", env!("CARGO_PKG_VERSION"));
+    writeln!(out, "afterimage {} serves S3 at {endpoint}", env!("CARGO_PKG_VERSION"))?;
     if let Some(tables) = &pair.tables_endpoint {
-        println!("and DynamoDB at {tables}");
+        writeln!(out, "and DynamoDB at {tables}")?;
     }
-    println!("data folder {}", instance.folder.path().display());
-    println!();
+    writeln!(out, "data folder {}", instance.folder.path().display())?;
+    writeln!(out)?;
     match file {
         Some(file) => {
             for warning in instance.config.warnings() {
-                println!("warning: {warning}");
+                writeln!(out, "warning: {warning}")?;
             }
-            println!("configuration {}", file.display());
-            println!("keys for clients: eval \"$({} credentials show)\"", called(place));
+            writeln!(out, "configuration {}", file.display())?;
+            writeln!(out, "keys for clients: eval \"$({} credentials show)\"", called(place))?;
         }
         None => {
-            print!("{}", exports(&pair));
-            println!();
-            println!("Paste the lines above into a second terminal, then try these:");
-            println!(
+            write!(out, "{}", exports(&pair))?;
+            writeln!(out)?;
+            writeln!(out, "Paste the lines above into a second terminal, then try these:")?;
+            writeln!(
+                out,
                 "  for i in 1 2 3 4; do echo \"draft $i\" > Assignment1.txt; aws s3 cp Assignment1.txt s3://{TRIAL_SOURCE}/; done"
-            );
-            println!("  {} history Assignment1.txt", called(place));
-            println!("  aws s3 rm s3://{TRIAL_SOURCE}/Assignment1.txt");
-            println!();
+            )?;
+            writeln!(out, "  {} history Assignment1.txt", called(place))?;
+            writeln!(out, "  aws s3 rm s3://{TRIAL_SOURCE}/Assignment1.txt")?;
+            writeln!(out)?;
             if pair.tables_endpoint.is_some() {
-                announce_tables(place);
+                announce_tables(&mut out, place)?;
             }
             let terms = &instance.config.policies[0].terms;
-            println!(
+            writeln!(
+                out,
                 "This is a short retention for trying out: {} copies of an object, and those of a deleted one go after {}.",
                 terms.keep.last, terms.grace
-            );
-            println!("For what you care about: `afterimage init`, then `afterimage serve --config afterimage.toml`.");
+            )?;
+            writeln!(
+                out,
+                "For what you care about: `afterimage init`, then `afterimage serve --config afterimage.toml`."
+            )?;
         }
     }
-    println!();
-    println!("ready (Ctrl-C stops)");
-    Ok(())
+    writeln!(out)?;
+    writeln!(out, "ready (Ctrl-C stops)")?;
+    Ok(out)
 }
 
 /// The first steps with a table. The first line's answer is cut short: a pager would wait for a key.
-fn announce_tables(place: &Place) {
-    println!("And with records of a table, which are archived when they are deleted:");
-    println!(
+fn announce_tables(out: &mut Vec<u8>, place: &Place) -> io::Result<()> {
+    writeln!(out, "And with records of a table, which are archived when they are deleted:")?;
+    writeln!(
+        out,
         "  aws dynamodb create-table --table-name Orders --attribute-definitions AttributeName=id,AttributeType=S \
          --key-schema AttributeName=id,KeyType=HASH --billing-mode PAY_PER_REQUEST --query TableDescription.TableStatus"
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  aws dynamodb put-item --table-name Orders --item '{{\"id\": {{\"S\": \"USER#1\"}}, \"total\": {{\"N\": \"12.5\"}}}}'"
-    );
-    println!("  aws dynamodb delete-item --table-name Orders --key '{{\"id\": {{\"S\": \"USER#1\"}}}}'");
-    println!("  {} archive get Orders USER#1", called(place));
-    println!();
+    )?;
+    writeln!(out, "  aws dynamodb delete-item --table-name Orders --key '{{\"id\": {{\"S\": \"USER#1\"}}}}'")?;
+    writeln!(out, "  {} archive get Orders USER#1", called(place))?;
+    writeln!(out)
 }
 
 /// How this program was called, with the flags that find the same folder again.

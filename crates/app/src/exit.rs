@@ -1,7 +1,10 @@
 //! How a command ends: 0 all done, 1 something failed, 2 wrong usage, 3 what it needs lies in an archive tier. Error chains are printed here and nowhere else.
+//!
+//! What cannot be told changes nothing of what is done: standard error may be closed, or on a disk that is full.
 
 use engine::error::{ErrorKind, PortError};
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// What to do about a bucket, a table or a folder that is not there.
@@ -97,8 +100,13 @@ pub(crate) fn finish(result: Result<bool, Failure>) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(Failure::Told(code)) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("afterimage: {}", failure.chain());
+            tell(format_args!("afterimage: {}", failure.chain()));
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// A line on standard error. Where nobody can read it, it is lost, and nothing else: the library's own macro would panic.
+pub(crate) fn tell(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

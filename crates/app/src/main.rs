@@ -3,6 +3,9 @@
 //! `cli.rs` is what a person types, `command.rs` what can be asked of a data folder, `execute.rs` the one function that
 //! does it: in the daemon (`daemon.rs`), reached through `control/`, or in this very process while no daemon runs.
 
+// They panic where nothing can be written: on a full disk, or when nobody reads any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod answer;
 mod archiving;
 mod cli;
@@ -69,7 +72,7 @@ fn run(cli: Cli) -> Result<bool, Failure> {
     let task = cli.verb.task(SystemClock.now(), &working_folder)?;
     match task {
         Task::Init { file } => commands::init::init(&file, style),
-        Task::ConfigCheck => Ok(commands::config_check::config_check(&place::choose(&cli.place)?.config, style)),
+        Task::ConfigCheck => commands::config_check::config_check(&place::choose(&cli.place)?.config, style),
         Task::Serve { listen, claim, missing_table } => {
             log_to_stderr("info");
             runtime()?.block_on(daemon::serve(
@@ -123,6 +126,8 @@ fn log_to_stderr(level: &str) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(ansi)
+        // A line that cannot be written is lost. The library would complain of it on standard error, and panic there.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -197,7 +202,7 @@ fn cancel_on_signal() -> Result<CancellationToken, Failure> {
     let (token, mut signals) = (cancel.clone(), Signals::new()?);
     tokio::spawn(async move {
         signals.next().await;
-        eprintln!("stopping; once more to leave at once");
+        exit::tell("stopping; once more to leave at once");
         token.cancel();
         signals.next().await;
         std::process::exit(1);

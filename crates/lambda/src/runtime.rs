@@ -38,7 +38,9 @@ pub enum Function {
 pub fn start(function: Function) -> ExitCode {
     let environment = Environment::read();
     let filter = EnvFilter::try_new(&environment.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter).init();
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter);
+    // A line that cannot be written is lost. The library would complain of it on standard error, and panic there.
+    lines.log_internal_errors(false).init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -56,8 +56,9 @@ fn is_agreed(style: Style) -> Result<bool, Failure> {
     if style == Style::Json || !io::stdin().is_terminal() {
         return Err(Failure::usage("nobody can be asked here, and nothing was changed: --yes does it"));
     }
-    eprint!("Do this? [y/N] ");
-    io::stderr().flush()?;
+    let mut asked = io::stderr();
+    write!(asked, "Do this? [y/N] ")?;
+    asked.flush()?;
     let mut said = String::new();
     io::stdin().lock().read_line(&mut said)?;
     Ok(matches!(said.trim(), "y" | "Y" | "yes"))

@@ -5,7 +5,7 @@ use crate::output::Style;
 use anyhow::Context;
 use engine::config::Config;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 /// Writes it.
@@ -25,10 +25,11 @@ pub(crate) fn init(file: &Path, style: Style) -> Result<bool, Failure> {
             return Err(Failure::Failed(anyhow::Error::new(error).context(format!("cannot write {}", file.display()))));
         }
     }
+    let mut out = io::stdout();
     match style {
-        Style::Json => println!("{}", serde_json::json!({ "written": file })),
+        Style::Json => writeln!(out, "{}", serde_json::json!({ "written": file }))?,
         Style::Text | Style::Csv | Style::Html => {
-            println!("wrote {0}: look through it, then `afterimage serve --config {0}`", file.display())
+            writeln!(out, "wrote {0}: look through it, then `afterimage serve --config {0}`", file.display())?
         }
     }
     Ok(true)

@@ -11,6 +11,7 @@ mod text;
 pub(crate) use text::exports;
 
 use crate::answer::Answer;
+use crate::exit::tell;
 use crate::feed::Frame;
 use progress::Bar;
 use rows::Rows;
@@ -91,13 +92,13 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                 if style == Style::Json {
                     json_line(&mut out, &serde_json::json!({ "error": why }))?;
                 }
-                eprintln!("afterimage: {why}");
+                tell(format_args!("afterimage: {why}"));
                 return Ok(code);
             }
         }
     }
     bar.end();
-    eprintln!("afterimage: the command ended without an answer");
+    tell("afterimage: the command ended without an answer");
     Ok(1)
 }
 

@@ -1,5 +1,6 @@
 //! How far long work is: a bar that is redrawn on a terminal, now and then a plain line elsewhere.
 
+use crate::exit::tell;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 
@@ -36,8 +37,8 @@ impl Bar {
             }
             Bar::Lines(next) if done >= *next => {
                 match total {
-                    Some(total) => eprintln!("{done} of {total} {what}"),
-                    None => eprintln!("{done} {what}"),
+                    Some(total) => tell(format_args!("{done} of {total} {what}")),
+                    None => tell(format_args!("{done} {what}")),
                 }
                 *next = done.saturating_mul(2);
             }

@@ -2,6 +2,7 @@
 
 use super::{Style, json_line};
 use crate::answer::{Answer, Deletions, ItemView, Queried};
+use crate::exit::tell;
 use comfy_table::{Table, presets};
 use indicatif::HumanBytes;
 use serde_json::{Map, Value};
@@ -84,7 +85,7 @@ pub(super) fn report(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
         }
         other => return write!(out, "{}", super::text::answer(other)),
     };
-    damaged.iter().for_each(|item| eprintln!("afterimage: {}: {}", item.object, item.why));
+    damaged.iter().for_each(|item| tell(format_args!("afterimage: {}: {}", item.object, item.why)));
     Ok(())
 }
 

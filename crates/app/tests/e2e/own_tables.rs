@@ -170,6 +170,23 @@ fn a_table_whose_deletion_is_refused_is_archived_on() {
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 
+/// A log on a disk that is full, or a pipe that nobody reads any more, keeps nothing from being done.
+#[test]
+fn where_nothing_can_be_told_everything_is_done_all_the_same() {
+    let folder = Folder::new();
+    let serving = folder.serve_untold();
+    let tables = Tables::of(&serving);
+    tables.make("Orders", None);
+    assert!(tables.put("Orders", "a", &[]) && tables.delete("Orders", "a"));
+    assert_eq!(until_archived(&folder, "Orders", 1), ["a"]);
+    assert_eq!(serving.stop(), 0);
+    // And the same of what is said at the start.
+    let mut unread = folder.begin_untold(&["serve", "--listen", "127.0.0.1:0"]);
+    unread.until_told("what is said at the start cannot be written");
+    unread.signal("-INT");
+    assert_eq!(unread.ended().code, 0);
+}
+
 /// Killed in the middle, again and again: every deletion that was acknowledged is archived, once.
 #[test]
 fn deletions_that_were_acknowledged_before_a_kill_are_archived() {

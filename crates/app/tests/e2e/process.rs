@@ -89,6 +89,12 @@ impl Folder {
         Running(Killed(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     }
 
+    /// Begins a command where nothing can be written to standard output.
+    pub(crate) fn begin_untold(&self, words: &[&str]) -> Running {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        Running(Killed(self.command(words).stdout(full).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
     /// Runs a command that must succeed.
     pub(crate) fn ok(&self, words: &[&str]) -> String {
         let ended = self.run(words);
@@ -151,8 +157,18 @@ impl Folder {
         self.serving(command)
     }
 
-    fn serving(&self, mut command: Command) -> Serving {
+    /// Starts it where nothing can be written to standard error.
+    pub(crate) fn serve_untold(&self) -> Serving {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        self.serving_to(self.command(&["serve", "--listen", "127.0.0.1:0"]), full)
+    }
+
+    fn serving(&self, command: Command) -> Serving {
         let log = File::options().create(true).append(true).open(self.root.path().join("serve.log")).unwrap();
+        self.serving_to(command, log)
+    }
+
+    fn serving_to(&self, mut command: Command, log: File) -> Serving {
         let mut child = Killed(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
         let mut out = BufReader::new(child.0.stdout.take().unwrap());
         let mut printed = String::new();
@@ -218,6 +234,16 @@ impl Serving {
 }
 
 impl Running {
+    /// Reads standard error up to a line with these words.
+    pub(crate) fn until_told(&mut self, words: &str) {
+        let err = self.0.0.stderr.as_mut().unwrap();
+        let (mut told, mut byte) = (Vec::new(), [0]);
+        while !told.windows(words.len()).any(|window| window == words.as_bytes()) {
+            err.read_exact(&mut byte).unwrap();
+            told.push(byte[0]);
+        }
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         self.0.signal(signal);
     }
@@ -225,7 +251,9 @@ impl Running {
     /// Waits for its end. What it prints fits into a pipe.
     pub(crate) fn ended(mut self) -> Ended {
         let (mut out, mut err) = (String::new(), String::new());
-        self.0.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        if let Some(mut stdout) = self.0.0.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
         self.0.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         Ended { code: self.0.0.wait().unwrap().code().unwrap_or(-1), out, err }
     }

@@ -3,7 +3,7 @@
 use super::location;
 use super::raw::RawArchive;
 use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, parse_queue, same_thing};
-use super::tables::{LOCAL_SERVICE, PlacedTables};
+use super::tables::{LOCAL_SERVICE, PlacedTables, is_reserved_table};
 use super::validate::{Check, Placed, overlap, parts};
 use super::{Destination, PolicyConfig};
 use lifecycle::archive::ServiceName;
@@ -155,6 +155,11 @@ impl Check<'_> {
         tables: Option<&PlacedTables>,
     ) {
         match (table.service.as_deref(), tables) {
+            (Some(LOCAL_SERVICE), Some(_)) if is_reserved_table(&table.name) => {
+                let what =
+                    format!("no table of this machine can be called `{}`: the endpoint itself uses it", table.name);
+                self.wrong(Some(at), what, "remove this [[archive]], or name another table");
+            }
             (Some(LOCAL_SERVICE), Some(_)) => {}
             (Some(LOCAL_SERVICE), None) => {
                 let fix = "remove dynamodb_endpoint = \"off\"";

@@ -20,7 +20,7 @@ mod warnings;
 pub use archives::{ArchiveConfig, Packing, parse_table};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
-pub use tables::{LOCAL_SERVICE, RECORDS_BUCKET, TablesConfig};
+pub use tables::{LOCAL_SERVICE, RECORDS_BUCKET, TablesConfig, is_reserved_table};
 
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;

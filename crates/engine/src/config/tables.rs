@@ -16,6 +16,18 @@ pub const LOCAL_SERVICE: &str = "local";
 /// The bucket of [`TablesConfig::default`].
 pub const RECORDS_BUCKET: &str = "records";
 
+/// What the tables' file has besides the tables, where the name of a table would be a table: SQLite does not tell names apart
+/// by case.
+const RESERVED: [&str; 4] = ["_config", "_tables", "_stream_records", "afterimage_stream_records"];
+/// Begins the names of SQLite itself.
+const RESERVED_PREFIX: &str = "sqlite_";
+
+/// Whether no table of this machine can have that name.
+pub fn is_reserved_table(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with(RESERVED_PREFIX) || RESERVED.contains(&name.as_str())
+}
+
 /// The DynamoDB endpoint, and the archive of its tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablesConfig {
