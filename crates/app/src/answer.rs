@@ -5,7 +5,7 @@ mod letters;
 mod tables;
 
 pub(crate) use letters::{DeadLetterView, DeadLetters};
-pub(crate) use tables::{Enabled, SelfTested, StepView};
+pub(crate) use tables::{Enabled, RuleView, SelfTested, StepView, Tiered, TieredBucket};
 
 use crate::exit::{AWAITS, Failure};
 use engine::flows::restore_records::{AWAITING, DAYS_AWAITING};
@@ -40,6 +40,8 @@ pub(crate) enum Answer {
     DeadLetters(DeadLetters),
     /// `archive enable`.
     Enabled(Enabled),
+    /// `archive tiers`.
+    Tiered(Tiered),
     /// `archive self-test`.
     SelfTested(SelfTested),
     /// `credentials`.
@@ -543,6 +545,7 @@ impl Answer {
             Answer::Audit(audit) => audit.faults.is_empty(),
             Answer::DeadLetters(letters) => letters.unknown.is_empty(),
             Answer::Enabled(enabled) => enabled.refused.is_empty(),
+            Answer::Tiered(tiered) => tiered.buckets.iter().all(|bucket| bucket.refused.is_empty()),
             Answer::SelfTested(tested) => tested.is_success(),
             Answer::Queried(queried) => queried.damaged.is_empty() && !queried.cancelled,
             Answer::Deletions(of) => of.damaged.is_empty() && !of.cancelled,

@@ -3,7 +3,7 @@
 mod archive;
 mod tables;
 
-pub(crate) use self::tables::Enable;
+pub(crate) use self::tables::{Enable, Tiering};
 
 use self::archive::ArchiveVerb;
 use self::tables::RecordVerb;
@@ -276,6 +276,8 @@ pub(crate) enum Task {
     },
     /// `archive enable`.
     Enable(Enable),
+    /// `archive tiers`.
+    Tiers(Tiering),
     /// Everything else.
     Command(Command),
 }

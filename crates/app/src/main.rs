@@ -93,6 +93,11 @@ fn run(cli: Cli) -> Result<bool, Failure> {
             let chosen = place::choose(&cli.place)?;
             runtime()?.block_on(commands::archive_enable::enable(&chosen.config, asked, &SystemClock, style))
         }
+        Task::Tiers(asked) => {
+            log_to_stderr("warn");
+            let chosen = place::choose(&cli.place)?;
+            runtime()?.block_on(commands::archive_tiers::tiers(&chosen.config, asked, style))
+        }
         Task::Command(command) => {
             log_to_stderr("warn");
             runtime_for(&command)?.block_on(ask(&cli.place, command, style))

@@ -13,6 +13,7 @@ use crate::tables;
 use anyhow::Context;
 use engine::config::{
     ArchiveConfig, COPIES_SUFFIX, CatalogPlace, Config, Destination, LOCAL_SERVICE, Packing, PolicyConfig, Remote,
+    Tiers,
 };
 use engine::driver::Policies;
 use engine::error::{ErrorKind as PortErrorKind, PortResult};
@@ -344,6 +345,7 @@ fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failur
         failures: None,
         pack: Packing::Off,
         removes_originals: false,
+        tiers: Tiers::default(),
     })
 }
 

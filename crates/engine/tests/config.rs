@@ -4,7 +4,7 @@
 use engine::config::schedule::Schedule;
 use engine::config::{
     ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, Packing, PolicyConfig,
-    Remote, ServiceConfig, Source, TablePlace, TablesConfig, Terms,
+    Remote, ServiceConfig, Source, TablePlace, TablesConfig, Terms, Tier, TierClass, Tiers,
 };
 use engine::policy::Mode;
 use lifecycle::archive::ServiceName;
@@ -272,10 +272,19 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
     let failures = prop::option::of(Just(Remote { service: Some("store".to_owned()), name: "failed".to_owned() }));
     let packing = (0..Packing::ALL.len(), any::<bool>());
     let service = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}";
-    let parts = (service, destination, leases, failures, packing);
-    parts.prop_map(move |(service, destination, leases, failures, (pack, removes_originals))| {
+    let expire = prop::option::of(366..40_000_u32);
+    let parts = (service, destination, leases, failures, packing, expire);
+    parts.prop_map(move |(service, destination, leases, failures, (pack, removes_originals), expire)| {
         let (service, pack) = (ServiceName::new(&service).expect("legal"), Packing::ALL[pack].0);
-        ArchiveConfig { table: table.clone(), service, destination, leases, failures, pack, removes_originals }
+        let moves = [(90, TierClass::StandardIa), (365, TierClass::Glacier)];
+        let moves = moves.map(|(after_days, class)| Tier { after_days, class }).to_vec();
+        let tiers = match destination {
+            Destination::S3(_) if service.as_str() != "packed" => {
+                Tiers { moves, expire_days: expire.filter(|days| *days <= 36_525) }
+            }
+            _ => Tiers::default(),
+        };
+        ArchiveConfig { table: table.clone(), service, destination, leases, failures, pack, removes_originals, tiers }
     })
 }
 

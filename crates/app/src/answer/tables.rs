@@ -27,6 +27,47 @@ impl Enabled {
     }
 }
 
+/// `archive tiers`: what it will do, or did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tiered {
+    /// The service.
+    pub(crate) service: String,
+    /// The buckets that have its records.
+    pub(crate) buckets: Vec<TieredBucket>,
+}
+
+/// The lifecycle rules of one bucket.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TieredBucket {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// Its rules, and what becomes of each.
+    pub(crate) rules: Vec<RuleView>,
+    /// What a person should know.
+    pub(crate) remarks: Vec<String>,
+    /// What rules of others do to the archive.
+    pub(crate) warnings: Vec<String>,
+    /// What stands in the way, with the remedy.
+    pub(crate) refused: Vec<String>,
+    /// Something changes.
+    pub(crate) is_open: bool,
+    /// It is done, and was read back; before, it only will be.
+    pub(crate) done: bool,
+}
+
+/// One lifecycle rule.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RuleView {
+    /// Its name.
+    pub(crate) id: String,
+    /// `stays`, `added`, `changed` or `removed`.
+    pub(crate) change: String,
+    /// What it does, in words.
+    pub(crate) does: String,
+    /// What it did, where that changes.
+    pub(crate) was: Option<String>,
+}
+
 /// `archive self-test`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SelfTested {

@@ -1,7 +1,7 @@
 //! `archive …`, as a person types it.
 
 use super::Task;
-use super::tables::{EnableArgs, SelfTestArgs};
+use super::tables::{EnableArgs, SelfTestArgs, TiersArgs};
 use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, RetrieveOf, SpeedOf, TtlOf};
 use crate::exit::Failure;
 use crate::output::Style;
@@ -94,6 +94,8 @@ pub(crate) enum ArchiveVerb {
     Restore(RestoreRecordsArgs),
     /// Switch on what a table needs for its archive, its stream and its time to live; says first what it will do
     Enable(EnableArgs),
+    /// Have the bucket move records to colder classes, and delete them, as the configuration says; shows first what changes
+    Tiers(TiersArgs),
     /// Send a record of its own the whole way: put, deleted, archived, put back, compared
     SelfTest(SelfTestArgs),
 }
@@ -238,6 +240,7 @@ impl ArchiveVerb {
                 ArchiveAct::Get { service, table, key, at: at(then)?.map(|at| at.0), retrieve: retrieve.of() }
             }
             ArchiveVerb::Enable(args) => return Ok(Task::Enable(args.enable()?)),
+            ArchiveVerb::Tiers(args) => return Ok(Task::Tiers(args.tiering())),
             ArchiveVerb::SelfTest(args) => args.act()?,
             ArchiveVerb::Restore(args) => {
                 let ttl = match args.ttl.as_str() {

@@ -27,6 +27,31 @@ pub(crate) struct EnableArgs {
     yes: bool,
 }
 
+/// `archive tiers …`.
+#[derive(Debug, Args)]
+pub(crate) struct TiersArgs {
+    /// Of this service, as the configuration calls it
+    service: String,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What `archive tiers` is asked for.
+pub(crate) struct Tiering {
+    /// The service, as a person names it.
+    pub(crate) service: String,
+    /// Without asking.
+    pub(crate) yes: bool,
+}
+
+impl TiersArgs {
+    pub(super) fn tiering(self) -> Tiering {
+        let TiersArgs { service, yes } = self;
+        Tiering { service, yes }
+    }
+}
+
 /// `archive self-test …`.
 #[derive(Debug, Args)]
 pub(crate) struct SelfTestArgs {

@@ -52,7 +52,8 @@ pub(crate) async fn enable(config: &Config, asked: Enable, clock: &dyn Clock, st
     Ok(answer.is_success(false))
 }
 
-fn is_agreed(style: Style) -> Result<bool, Failure> {
+/// Asks whoever sits there.
+pub(super) fn is_agreed(style: Style) -> Result<bool, Failure> {
     if style == Style::Json || !io::stdin().is_terminal() {
         return Err(Failure::usage("nobody can be asked here, and nothing was changed: --yes does it"));
     }

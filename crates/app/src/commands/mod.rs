@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod archive_enable;
 mod archive_query;
 pub(crate) mod archive_self_test;
+pub(crate) mod archive_tiers;
 pub(crate) mod audit;
 pub(crate) mod backfill;
 pub(crate) mod clean;

@@ -1,7 +1,7 @@
 //! Answers about a person's tables, for people.
 
 use super::text::{line, printable};
-use crate::answer::{Enabled, SelfTested};
+use crate::answer::{Enabled, RuleView, SelfTested, Tiered, TieredBucket};
 use lifecycle::time::SpanMs;
 
 /// `archive enable`.
@@ -32,6 +32,43 @@ pub(super) fn enabled(text: &mut String, of: &Enabled) {
             text,
             format_args!("\nits deleted records are archived once this stands in the configuration:\n\n{lines}"),
         );
+    }
+}
+
+/// `archive tiers`.
+pub(super) fn tiered(text: &mut String, of: &Tiered) {
+    for bucket in &of.buckets {
+        let TieredBucket { bucket, rules, remarks, warnings, refused, is_open, done } = bucket;
+        let verb = match (is_open, done) {
+            (_, true) => "the bucket has these lifecycle rules now",
+            (true, false) => "the bucket's lifecycle rules will be",
+            (false, false) => "nothing is to be done; the bucket's lifecycle rules",
+        };
+        line(text, format_args!("{bucket}: {verb}:"));
+        for RuleView { id, change, does, was } in rules {
+            let mark = match change.as_str() {
+                "added" => "+",
+                "changed" => "~",
+                "removed" => "-",
+                _ => " ",
+            };
+            line(text, format_args!("{mark} {}  {}", printable(id), printable(does)));
+            if let Some(was) = was {
+                line(text, format_args!("    was  {}", printable(was)));
+            }
+        }
+        if rules.is_empty() {
+            line(text, format_args!("  none"));
+        }
+        for remark in remarks {
+            line(text, format_args!("  {remark}"));
+        }
+        for warning in warnings {
+            line(text, format_args!("! {}", printable(warning)));
+        }
+        for why in refused {
+            line(text, format_args!("REFUSED: {why}"));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers for people: tables and sentences.
 
 use super::rows;
-use super::tables::{enabled, self_tested};
+use super::tables::{enabled, self_tested, tiered};
 use crate::answer::{
     Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey,
     ListedRecord, PolicyHistory, PolicyStatus, RecordView, ReportView, Status,
@@ -65,6 +65,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::Audit(of) => audit(&mut text, of),
         Answer::DeadLetters(of) => dead_letters(&mut text, of),
         Answer::Enabled(of) => enabled(&mut text, of),
+        Answer::Tiered(of) => tiered(&mut text, of),
         Answer::SelfTested(of) => self_tested(&mut text, of),
         Answer::Credentials(of) => {
             if of.rotated {

@@ -1,12 +1,15 @@
 //! Archived records that lie in an archive tier, by the real binary and the S3 of an emulator, which gives them back two
-//! seconds after they were asked for: refused with the remedy, asked for once, awaited, read.
+//! seconds after they were asked for: refused with the remedy, asked for once, awaited, read. And the rules that move them there.
 
 use crate::emulator::Emulator;
 use crate::process::{Ended, Folder};
 use crate::records::{CONFIG, Tables, serve};
 use aws_sdk_dynamodb::types::AttributeValue::N;
 use aws_sdk_dynamodb::types::StreamViewType;
-use aws_sdk_s3::types::StorageClass;
+use aws_sdk_s3::types::{
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleAndOperator, LifecycleRuleFilter, StorageClass, Tag,
+};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -98,6 +101,90 @@ fn a_record_in_an_archive_tier_is_refused_with_the_remedy_asked_for_once_and_the
     let wrong = world.run(&["get", "orders", "USER#2", "--retrieve-days", "2"]);
     assert!(wrong.code == 2 && wrong.err.contains("--retrieve"), "{wrong:?}");
     assert!(world.emulator.url().starts_with("http://127.0.0.1"));
+}
+
+impl World {
+    /// The bucket's lifecycle rules.
+    fn rules(&self) -> Vec<LifecycleRule> {
+        let told = self.s3.get_bucket_lifecycle_configuration().bucket("archive").send();
+        self.tables.runtime.block_on(told).unwrap().rules.unwrap()
+    }
+
+    /// Their names, and after how many days each does something.
+    fn days(&self) -> Vec<(String, Vec<i32>)> {
+        let days = |rule: &LifecycleRule| {
+            let moves = rule.transitions().iter().filter_map(|step| step.days());
+            moves.chain(rule.expiration().and_then(|goes| goes.days())).collect()
+        };
+        self.rules().iter().map(|rule| (rule.id().unwrap().to_owned(), days(rule))).collect()
+    }
+
+    fn configure(&self, more: &str) {
+        let file = self.folder.root().join("records.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let (kept, _) = text.split_once("destination").unwrap();
+        fs::write(file, format!("{kept}destination = \"s3://cloud@archive\"\n{more}\n")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs the emulator: cargo xtask ci aws"]
+fn the_buckets_lifecycle_is_shown_then_put_beside_the_rules_of_others_and_taken_back() {
+    let world = World::new("");
+    let (tag, uploads) =
+        (Tag::builder().key("old").value("yes").build().unwrap(), AbortIncompleteMultipartUpload::builder());
+    let both = LifecycleRuleAndOperator::builder().prefix("logs/").tags(tag).build();
+    let filter = LifecycleRuleFilter::builder().and(both).build();
+    let goes = LifecycleExpiration::builder().days(7).build();
+    let theirs = LifecycleRule::builder().id("theirs").filter(filter).status(ExpirationStatus::Enabled);
+    let theirs = theirs.abort_incomplete_multipart_upload(uploads.days_after_initiation(3).build());
+    let rules =
+        BucketLifecycleConfiguration::builder().rules(theirs.expiration(goes).build().unwrap()).build().unwrap();
+    let put = world.s3.put_bucket_lifecycle_configuration().bucket("archive").lifecycle_configuration(rules);
+    world.tables.runtime.block_on(put.send()).unwrap();
+    let before = world.rules();
+    let none = world.run(&["tiers", "orders", "--yes"]);
+    assert!(none.code == 0 && none.out.contains("nothing is to be done"), "{none:?}");
+
+    let classes = "{ after = \"90d\", class = \"STANDARD_IA\" }, { after = \"365d\", class = \"GLACIER\" }";
+    world.configure(&format!("pack = \"daily\"\ntiers = [{classes}]\nexpire = \"7y\""));
+    // Nobody can be asked: it says what it would do, and does nothing.
+    let said = world.run(&["tiers", "orders"]);
+    assert_eq!((said.code, world.rules()), (2, before.clone()), "{said:?}");
+    for part in [
+        "  theirs  logs/: DELETED after 7 days, only objects with certain tags, ends uploads that were left",
+        "+ afterimage-records-of-orders  orders/: to STANDARD_IA after 90 days, to GLACIER after 365 days, DELETED after 2557",
+        "+ afterimage-packs-of-orders  packed/service=orders/: to STANDARD_IA",
+        "objects under 128 KB do not move",
+    ] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+    let done = world.run(&["tiers", "orders", "--yes", "--json"]);
+    let answer: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((done.code, &answer["buckets"][0]["done"]), (0, &json!(true)), "{done:?}");
+    let ours = |name: &str| (format!("afterimage-{name}-of-orders"), vec![90, 365, 2_557]);
+    assert_eq!(world.days()[1..], [ours("records"), ours("packs")]);
+    assert_eq!(world.rules()[..1], before);
+    assert!(world.run(&["tiers", "orders"]).out.contains("nothing is to be done"));
+
+    // Without them in the configuration ours go, and no other.
+    world.configure("");
+    let gone = world.run(&["tiers", "orders", "--yes"]);
+    assert!(gone.code == 0 && gone.out.contains("- afterimage-packs-of-orders"), "{gone:?}");
+    assert_eq!(world.rules(), before);
+    let unknown = world.run(&["tiers", "nobody"]);
+    assert!(unknown.code == 2 && unknown.err.contains("no [[archive]]"), "{unknown:?}");
+}
+
+#[test]
+fn a_folder_of_this_machine_has_no_lifecycle() {
+    let (tables, folder) = (Tables::start(), Folder::new());
+    tables.configure(&folder, "Orders", "");
+    let refused = folder.run(&[CONFIG, &["archive", "tiers", "orders"]].concat());
+    assert!(refused.code == 2 && refused.err.contains("local://archive has no lifecycle"), "{refused:?}");
+    tables.configure(&folder, "Orders", "expire = \"7y\"");
+    let refused = folder.run(&[CONFIG, &["config", "check"]].concat());
+    assert!(refused.code != 0 && refused.err.contains("nothing in it goes by its age"), "{refused:?}");
 }
 
 #[test]

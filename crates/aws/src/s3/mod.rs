@@ -10,6 +10,7 @@ mod copy_parts;
 mod parts;
 mod purge;
 mod read;
+mod rules;
 mod write;
 
 use crate::error_map::Call;
@@ -19,6 +20,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use engine::error::PortResult;
+use engine::ports::bucket_rules::BucketRules;
 use engine::ports::objects::{ObjectCopy, ObjectPurge, ObjectRead, ObjectWrite};
 use engine::wrap::lazy::Lazy;
 use lifecycle::ids::ObjectKey;
@@ -107,6 +109,11 @@ impl S3Bucket {
     /// Deletes from it.
     pub fn purger(&self) -> Arc<dyn ObjectPurge> {
         Arc::new(purge::Purger::of(self.clone()))
+    }
+
+    /// Its lifecycle rules: whoever calls this needs the right to change them.
+    pub fn rules(&self) -> Arc<dyn BucketRules> {
+        Arc::new(rules::Rules(self.clone()))
     }
 
     /// Copies from another bucket to it, inside the service. `None`: the two are of different services, between which

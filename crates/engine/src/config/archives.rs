@@ -4,6 +4,7 @@ use super::location;
 use super::raw::RawArchive;
 use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, parse_queue, same_thing};
 use super::tables::{LOCAL_SERVICE, PlacedTables, is_reserved_table};
+use super::tiers::Tiers;
 use super::validate::{Check, Placed, overlap, parts};
 use super::{Destination, PolicyConfig};
 use lifecycle::archive::ServiceName;
@@ -28,6 +29,8 @@ pub struct ArchiveConfig {
     pub pack: Packing,
     /// The objects of packed records go, two weeks after.
     pub removes_originals: bool,
+    /// Where its objects move to as they grow old, and when they go: what `archive tiers` has the bucket do.
+    pub tiers: Tiers,
 }
 
 /// When archived records are packed into Parquet.
@@ -121,6 +124,16 @@ impl Check<'_> {
             };
             let how = |archive: &ArchiveConfig| (archive.pack, archive.removes_originals);
             if let Some(other) = known[..place].iter().find(of_one_pack)
+                && other.archive.tiers != placed.archive.tiers
+            {
+                let what = format!("records of `{}` move to other tiers, or go, in two ways", placed.archive.service);
+                let fix = format!(
+                    "give dynamodb://{table} the same `tiers` and `expire` as dynamodb://{}",
+                    other.archive.table
+                );
+                self.wrong(Some(placed.destination_at.clone()), what, fix);
+            }
+            if let Some(other) = known[..place].iter().find(of_one_pack)
                 && how(&other.archive) != how(&placed.archive)
             {
                 let what = format!("records of `{}` are packed in two ways", placed.archive.service);
@@ -186,7 +199,7 @@ impl Check<'_> {
 
     fn archive(&mut self, raw: Spanned<RawArchive>) -> Option<PlacedArchive> {
         let (section, raw) = parts(raw);
-        let RawArchive { table, service, destination, leases, failures, pack, originals } = raw;
+        let RawArchive { table, service, destination, leases, failures, pack, originals, tiers, expire } = raw;
         let table = self.needed("an archive", &section, "table", TABLE, table);
         let bucket = "destination = \"s3://orders-archive\"";
         let destination = self.needed("an archive", &section, "destination", bucket, destination);
@@ -216,10 +229,12 @@ impl Check<'_> {
                 None
             }
         };
+        let place = (service.as_ref(), destination.as_ref().map(|(_, destination)| destination));
+        let tiers = self.tiers(tiers, expire, place);
         let (destination_at, destination) = destination?;
         let (pack, removes_originals) = (pack?, removes_originals?);
-        let (service, leases, failures) = (service?, leases?, failures?);
-        let archive = ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals };
+        let (service, leases, failures, tiers) = (service?, leases?, failures?, tiers?);
+        let archive = ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers };
         Some(PlacedArchive { archive, table_at, destination_at, leases_at, failures_at })
     }
 }

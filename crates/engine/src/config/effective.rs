@@ -1,7 +1,9 @@
 //! The configuration in force, written so that a person can read it and [`super::Config::parse`] reads it back.
 
 use super::span::format_span;
-use super::{ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, TablesConfig, Terms};
+use super::{
+    ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, TablesConfig, Terms, Tier, TierClass,
+};
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
 use lifecycle::keep::Keep;
@@ -63,7 +65,7 @@ fn of_tables(tables: &TablesConfig, beside: Option<SocketAddr>) -> Vec<String> {
 }
 
 fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
-    let ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals } = archive;
+    let ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers } = archive;
     let leases = match leases {
         CatalogPlace::Local => "local".to_owned(),
         CatalogPlace::Table(table) => table.to_string(),
@@ -76,6 +78,12 @@ fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
         format!("pack = {}", text(pack.as_str())),
         format!("originals = {}", text(if *removes_originals { "remove" } else { "keep" })),
     ];
+    if !tiers.moves.is_empty() {
+        let word = |class: &TierClass| text(class.as_str());
+        let tier = |tier: &Tier| format!("{{ after = \"{}d\", class = {} }}", tier.after_days, word(&tier.class));
+        lines.push(format!("tiers = [{}]", tiers.moves.iter().map(tier).collect::<Vec<_>>().join(", ")));
+    }
+    lines.extend(tiers.expire_days.map(|days| format!("expire = \"{days}d\"")));
     lines.extend(failures.as_ref().map(|queue| format!("failures = {}", text(&format!("sqs://{queue}")))));
     lines
 }

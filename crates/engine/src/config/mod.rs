@@ -14,6 +14,7 @@ pub mod schedule;
 mod services;
 pub mod span;
 mod tables;
+mod tiers;
 mod validate;
 mod warnings;
 
@@ -21,6 +22,7 @@ pub use archives::{ArchiveConfig, Packing, parse_table};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
 pub use tables::{LOCAL_SERVICE, RECORDS_BUCKET, TablesConfig, is_reserved_table};
+pub use tiers::{Tier, TierClass, Tiers};
 
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;

@@ -33,6 +33,15 @@ pub(super) struct RawArchive {
     pub(super) failures: Option<Spanned<String>>,
     pub(super) pack: Option<Spanned<String>>,
     pub(super) originals: Option<Spanned<String>>,
+    pub(super) tiers: Option<Spanned<Vec<RawTier>>>,
+    pub(super) expire: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTier {
+    pub(super) after: String,
+    pub(super) class: String,
 }
 
 #[derive(Default, Deserialize)]

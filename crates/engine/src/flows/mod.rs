@@ -24,4 +24,5 @@ pub mod scan;
 pub mod self_test;
 pub mod settle;
 pub mod soft_delete;
+pub mod tier_archive;
 pub mod undelete;

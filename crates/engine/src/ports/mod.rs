@@ -5,6 +5,7 @@
 //! [`objects::ObjectPurge`]; a dashboard holds [`catalog::CatalogRead`]. Each port has a conformance suite in
 //! `crate::conformance`, which every adapter passes.
 
+pub mod bucket_rules;
 pub mod catalog;
 pub mod clock;
 pub mod events;
