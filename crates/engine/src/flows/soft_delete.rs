@@ -86,7 +86,8 @@ impl SoftDelete {
         Err(self.busy(&meant))
     }
 
-    /// Takes the mark and its time to live away again; what the record had before comes back. Counts `undeleted`, `not-marked`.
+    /// Takes the mark and its time to live away again; what the record had before comes back, unless that is over by now: the
+    /// table would delete the record that a person has just kept. Counts `undeleted`, `not-marked`.
     pub async fn undelete(&self, key: &[String], service: Option<&str>) -> PortResult<Report> {
         let mut report = Report::of("record undelete");
         let setup = self.table.setup().await?;
@@ -108,7 +109,11 @@ impl SoftDelete {
                 report.skip("not-marked", &meant.shown, "it is not soft-deleted");
                 return Ok(report);
             };
-            let before = ttl_before(mark);
+            let now = self.clock.now();
+            let (before, over) = match ttl_before(mark) {
+                Some(before) if seconds(&before).is_some_and(|over| over <= now) => (None, seconds(&before)),
+                before => (before, None),
+            };
             let mut changes = vec![AttributeChange { name: MARK.to_owned(), from: Some(mark.clone()), to: None }];
             if record.get(&meant.ttl) != before.as_ref() {
                 let from = record.get(&meant.ttl).cloned();
@@ -116,7 +121,11 @@ impl SoftDelete {
             }
             self.journal(Action::Undelete, &meant, "record".to_owned()).await?;
             if self.table.change(&meant.key, &changes).await? {
-                report.done("undeleted", &meant.shown, "it is as it was before");
+                let how = over.map_or_else(
+                    || "it is as it was before".to_owned(),
+                    |over| format!("its time to live (`{}`) was over at {over}, and is left out", meant.ttl),
+                );
+                report.done("undeleted", &meant.shown, how);
                 return Ok(report);
             }
         }

@@ -4,6 +4,7 @@ use crate::world::{Source, World, rules};
 use engine::error::{ErrorKind, PortResult};
 use engine::flows::soft_delete::{MARK, SoftDelete, unmark};
 use engine::memory::table::MemoryTable;
+use engine::memory::wiring::START;
 use engine::ports::tables::{KeyKind, KeyPart, PutOnto, RecordTable, TableSetup, TimeToLive};
 use engine::report::Report;
 use lifecycle::time::SpanMs;
@@ -74,6 +75,18 @@ async fn a_record_is_marked_with_a_time_to_live_and_comes_back_as_it_was() {
     assert_eq!(table.records(), before);
     assert_eq!(undelete(&world, &table, "a").await.counted("not-marked"), 1);
     assert_eq!(world.journal(), ["soft-delete", "soft-delete", "undelete", "undelete"]);
+}
+
+#[tokio::test]
+async fn a_record_whose_own_time_to_live_is_over_by_now_is_kept_without_it() {
+    let (world, table) = (World::new(Source::Versioned, rules()), by_until());
+    let over = (START.plus(SpanMs::days(1)).0 / 1_000).to_string();
+    put(&table, &json!({ "id": { "S": "a" }, "until": { "N": over } })).await;
+    delete(&world, &table, "a").await.unwrap();
+    world.advance(SpanMs::days(2));
+    let report = undelete(&world, &table, "a").await;
+    assert!(report.done[0].why.contains("its time to live (`until`) was over at"), "{report:?}");
+    assert_eq!(table.records(), [map(&json!({ "id": { "S": "a" } }))]);
 }
 
 #[tokio::test]
