@@ -5,7 +5,7 @@
 //! Only records that carry this test's own mark are ever deleted here. A crash leaves that one record in the table; its
 //! objects stay in the archive, as everything does. Laws: I5 (on command), I10, I12 (the restore is journalled).
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, read_record};
 use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
 use crate::limits::SELF_TEST_LOOK_EVERY;
@@ -19,7 +19,7 @@ use crate::steps::record_keys::key_in_names;
 use crate::wrap::unpacked::Unpacked;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lifecycle::archive::ServiceName;
+use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -39,6 +39,16 @@ pub enum DeletedBy {
     Hand,
     /// The table, since the record's time to live is over.
     Ttl,
+}
+
+impl DeletedBy {
+    /// What the archive must say of it.
+    fn cause(self) -> Cause {
+        match self {
+            DeletedBy::Hand => Cause::User,
+            DeletedBy::Ttl => Cause::Ttl,
+        }
+    }
 }
 
 /// What is asked for.
@@ -182,7 +192,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         let archived = self.wait_for_archive(marked, request.within, cancel).await;
         let found = steps.note("find it in the archive", began, archived)?;
         let began = now();
-        steps.note("compare what is archived", began, compared(&marked.record, &found.record.image))?;
+        steps.note("compare what is archived", began, compared_archived(marked, &found, request.by))?;
         let began = now();
         steps.note("put it back from the archive", began, self.restore(&found).await)?;
         let began = now();
@@ -263,6 +273,8 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         let wrong = |why: String| Wrong { why, remedy: remedy.to_owned() };
         let end = self.clock.now().plus(within);
         loop {
+            // What may be otherwise in a moment does not end a test that waits for days.
+            let mut trouble = String::new();
             let looked = match until {
                 Until::Gone => self.table.get(&marked.key).await.map(|record| record.is_none().then_some(None)),
                 Until::Archived => self.find(marked).await.map(|found| found.map(Some)),
@@ -270,10 +282,13 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
             match looked {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => {}
+                Err(error) if matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable) => {
+                    trouble = format!(": {}", chain(&error))
+                }
                 Err(error) => return Err(wrong(chain(&error))),
             }
             if self.clock.now() >= end {
-                return Err(wrong(format!("not within {within}")));
+                return Err(wrong(format!("not within {within}{trouble}")));
             }
             tokio::select! {
                 () = cancel.cancelled() => return Err(wrong("stopped on request".to_owned())),
@@ -380,6 +395,21 @@ fn sample() -> Map<String, Value> {
         "afterimage_nested": nested,
     });
     sample.as_object().cloned().unwrap_or_default()
+}
+
+/// Compares what is archived, with who is said to have deleted it, too.
+fn compared_archived(marked: &Marked, found: &Found, by: DeletedBy) -> Ended<()> {
+    let (cause, said) = (by.cause(), found.record.cause);
+    if cause == said {
+        return compared(&marked.record, &found.record.image);
+    }
+    Err(Wrong {
+        why: format!("its deletion has the cause {}, and the archive says {}", cause.as_str(), said.as_str()),
+        remedy: match by {
+            DeletedBy::Ttl => "see who else deletes records whose time is over, and try again".to_owned(),
+            DeletedBy::Hand => "do not rely on the causes in this archive, and report it".to_owned(),
+        },
+    })
 }
 
 /// Compares attribute by attribute; sets have no order.

@@ -3,7 +3,7 @@
 use super::archive::archive_through;
 use crate::world::{Source, World, rules};
 use async_trait::async_trait;
-use engine::error::PortResult;
+use engine::error::{ErrorKind, PortError, PortResult};
 use engine::flows::archive::Archive;
 use engine::flows::self_test::{DeletedBy, SelfTest, SelfTestRequest, Step};
 use engine::memory::clock::MemoryClock;
@@ -33,6 +33,10 @@ struct Followed {
     alone: AtomicBool,
     /// What is archived is not what was there.
     damages: AtomicBool,
+    /// A person is faster than the time to live.
+    hasty: AtomicBool,
+    /// So many looks fail before one succeeds.
+    away: AtomicU64,
 }
 
 impl Followed {
@@ -82,9 +86,14 @@ impl RecordTable for Followed {
 impl RecordEdit for Followed {
     /// The time to live does its work between two looks.
     async fn get(&self, key: &Map<String, Value>) -> PortResult<Option<Map<String, Value>>> {
+        if self.away.load(Ordering::Relaxed) > 0 {
+            self.away.fetch_sub(1, Ordering::Relaxed);
+            return Err(PortError::new("get record", "Orders", ErrorKind::Throttled));
+        }
         let found = self.table.get(key).await?;
         if found.as_ref().is_some_and(|record| record.contains_key("until")) {
-            self.deleted(key, Cause::Ttl).await;
+            let hasty = self.hasty.load(Ordering::Relaxed);
+            self.deleted(key, if hasty { Cause::User } else { Cause::Ttl }).await;
         }
         Ok(found)
     }
@@ -117,6 +126,8 @@ fn followed(world: &World, setup: TableSetup) -> Arc<Followed> {
         deletions: AtomicU64::new(0),
         alone: AtomicBool::new(false),
         damages: AtomicBool::new(false),
+        hasty: AtomicBool::new(false),
+        away: AtomicU64::new(0),
     })
 }
 
@@ -178,6 +189,30 @@ async fn what_differs_in_the_archive_is_named_and_the_record_is_cleaned_up_all_t
     assert_eq!(*what, "compare what is archived");
     assert!(why.contains("these attributes differ: afterimage_text"), "{why}");
     assert_eq!(table.table.records().len(), 0);
+}
+
+#[tokio::test]
+async fn a_deletion_by_somebody_else_is_not_taken_for_one_by_the_time_to_live() {
+    let world = World::new(Source::Versioned, rules());
+    let table = followed(&world, well());
+    table.hasty.store(true, Ordering::Relaxed);
+    let steps = tested(&world, &table, DeletedBy::Ttl).await;
+    let [(what, why)] = &failed(&steps)[..] else { panic!("one failed: {steps:?}") };
+    assert_eq!(*what, "compare what is archived");
+    assert!(why.contains("has the cause ttl, and the archive says user"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_away_for_a_moment_does_not_end_the_waiting_and_is_named_when_it_stays_away() {
+    for (looks, told) in [(2, None), (u64::MAX, Some("not within 5m: "))] {
+        let world = World::new(Source::Versioned, rules());
+        let table = followed(&world, well());
+        table.away.store(looks, Ordering::Relaxed);
+        let steps = tested(&world, &table, DeletedBy::Ttl).await;
+        let why = failed(&steps).first().map(|(_, why)| why.clone());
+        assert_eq!(why.is_some(), told.is_some(), "{steps:?}");
+        assert!(told.is_none_or(|told| why.unwrap().starts_with(told)), "{steps:?}");
+    }
 }
 
 #[tokio::test]
