@@ -301,6 +301,7 @@ fn what_lambda_gave_up_is_a_place_and_what_the_function_makes_of_it_holds_the_re
         ("", "no JSON"),
         ("{}", "neither `DDBStreamBatchInfo`"),
         (r#"{"Records":[{"eventSource":"aws:s3"}]}"#, "`Records[0]` is wrong"),
+        (r#"{"Records":[]}"#, "no record is in it"),
         (r#"{"DDBStreamBatchInfo":{"streamArn":"a","shardId":"s","startSequenceNumber":"x"}}"#, "no number"),
         (r#"{"DDBStreamBatchInfo":{"streamArn":"a"}}"#, "`DDBStreamBatchInfo.shardId` is missing"),
     ] {

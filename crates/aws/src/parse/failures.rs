@@ -82,6 +82,8 @@ fn failed(root: &Field<'_>) -> Result<FailedRecords, ParseError> {
         let of_stream = |record: &Field<'_>| record.some_text("eventSource") == Some("aws:dynamodb");
         return match records.items()?.find(|record| !of_stream(record)) {
             Some(record) => Err(record.wrong("it is no record of a table's stream")),
+            // Of no table, so that nobody could ever do anything with it.
+            None if records.items()?.next().is_none() => Err(records.wrong("no record is in it")),
             None => Ok(FailedRecords::Whole(records.value.as_array().cloned().unwrap_or_default())),
         };
     }
