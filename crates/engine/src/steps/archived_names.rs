@@ -4,7 +4,7 @@
 use crate::error::PortResult;
 use crate::limits::LIST_PAGE;
 use crate::ports::objects::{Listed, ObjectRead, Page};
-use crate::steps::packs;
+use crate::steps::packs::{self, PACKED, PackPlace};
 use crate::wrap::unpacked::Unpacked;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -34,7 +34,8 @@ pub struct Named {
     pub parsed: Parsed,
 }
 
-/// The services that have records in an archive, by their names; at most so many. Each takes a request or two.
+/// The services that have records in an archive, packed or not, by their names; at most so many. Each takes a request or two,
+/// and so does each object of others among the packs.
 pub async fn services(archive: &dyn ObjectRead, most: usize) -> PortResult<Vec<ServiceName>> {
     let (mut found, mut after) = (Vec::new(), None);
     while found.len() < most {
@@ -46,12 +47,17 @@ pub async fn services(archive: &dyn ObjectRead, most: usize) -> PortResult<Vec<S
             }
             continue;
         };
-        after = Some(match parse(&listed.key) {
-            Some(parsed) => {
-                let after = behind(&format!("{}/", parsed.service));
-                found.push(parsed.service);
-                after
+        let of_pack =
+            PackPlace::parse(&listed.key).map(|pack| (format!("{PACKED}service={}", pack.service), pack.service));
+        let of_record = || parse(&listed.key).map(|parsed| (parsed.service.to_string(), parsed.service));
+        after = Some(match of_pack.or_else(of_record) {
+            Some((folder, service)) => {
+                if !found.contains(&service) {
+                    found.push(service);
+                }
+                behind(&folder)
             }
+            None if listed.key.as_str().starts_with(PACKED) => listed.key,
             // What is somebody else's is passed over with all that lies beside it.
             None => match listed.key.as_str().split_once('/') {
                 Some((folder, _)) if !folder.is_empty() => behind(&format!("{folder}/")),

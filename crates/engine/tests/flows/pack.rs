@@ -10,7 +10,7 @@ use engine::memory::bucket::collect;
 use engine::ports::objects::{Attributes, ObjectRead, Onto, Page};
 use engine::ports::progress::Silent;
 use engine::report::Report;
-use engine::steps::archived_names::{Days, days};
+use engine::steps::archived_names::{Days, days, services};
 use engine::steps::packs::{Pack, of_day};
 use engine::steps::purge::Purger;
 use engine::wrap::faults::{Death, Faults};
@@ -311,4 +311,18 @@ async fn a_record_is_found_by_reading_its_day_alone() {
     let counts = world.recorder.counts();
     // The end of a pack, and of a row group the columns of names and of the record; three more days are looked at side by side.
     assert!(counts["archive.get"] <= 30 && counts["archive.list"] <= 30, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_service_whose_records_are_all_in_packs_is_known() {
+    let world = archived(&[("a", day(0), Cause::User)]).await;
+    packed(&world).await;
+    world.advance(ORIGINALS_STAY_FOR);
+    world.advance(SpanMs::days(1));
+    assert_eq!(pack(&world, true).await.counted("originals-removed"), 1);
+    for name in ["packed/0-foreign", "zoo/2026/11/21/x.json"] {
+        world.memory.destination.store(&key(name), "x".into(), Attributes::default(), &Onto::Anything);
+    }
+    let names = services(world.memory.destination.as_ref(), 9).await.unwrap();
+    assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["service", "zoo"]);
 }
