@@ -56,11 +56,18 @@ pub(super) async fn report(instance: &Instance, month: &str, asked: &Asked<'_>) 
     let [first, last] = bounds.each_ref().map(|bound| bound.as_deref().unwrap_or_default());
     let sql = REPORT.replace(":first", first).replace(":last", last);
     let (looked, Kept(rows)) = readable(instance, sql, &bounds, asked, Kept::default()).await?;
+    let (mut lines, mut damaged) = (Vec::with_capacity(rows.len()), views(looked.damaged));
+    for row in rows {
+        match line(&row) {
+            Some(line) => lines.push(line),
+            None => damaged.push(unreadable(row)),
+        }
+    }
     Ok(Answer::Deletions(Deletions {
         month: month.to_owned(),
         made_at_ms: instance.now().0,
-        lines: rows.into_iter().filter_map(line).collect(),
-        damaged: views(looked.damaged),
+        lines,
+        damaged,
         cancelled: looked.cancelled,
     }))
 }
@@ -140,7 +147,12 @@ fn views(damaged: Vec<(String, String)>) -> Vec<ItemView> {
     damaged.into_iter().map(|(object, why)| ItemView { object, why }).collect()
 }
 
-fn line(row: Vec<Value>) -> Option<DeletionsLine> {
+/// A row that is no line of the report is told, not left out.
+fn unreadable(row: Vec<Value>) -> ItemView {
+    ItemView { object: Value::Array(row).to_string(), why: "it lacks a table, a day, a cause or a number".to_owned() }
+}
+
+fn line(row: &[Value]) -> Option<DeletionsLine> {
     let text = |place: usize| row.get(place)?.as_str().map(str::to_owned);
     let number = |place: usize| row.get(place)?.as_u64();
     let (service, table, day, cause) = (text(0)?, text(1)?, text(2)?, text(3)?);

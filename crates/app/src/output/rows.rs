@@ -1,11 +1,14 @@
 //! Rows of a table whose columns are known only when they come: as a table for people, as JSON or CSV for programs.
 
+use super::text::printable;
 use super::{Style, json_line};
 use crate::answer::{Answer, Deletions, ItemView, Queried};
 use crate::exit::tell;
 use comfy_table::{Table, presets};
 use indicatif::HumanBytes;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 /// Rows that are laid out together: the columns of the next ones may have other widths.
@@ -27,7 +30,7 @@ impl Rows {
         if self.style == Style::Csv {
             csv_line(out, names.iter().map(String::as_str))?;
         }
-        self.names = names;
+        self.names = if self.style == Style::Json { told_apart(names) } else { names };
         Ok(())
     }
 
@@ -57,10 +60,25 @@ impl Rows {
         table.load_style(presets::NOTHING);
         table.set_header(&self.names);
         for row in self.waiting.drain(..) {
-            table.add_row(row.iter().map(|value| super::text::printable(&cell(value))));
+            table.add_row(row.iter().map(|value| printable(&cell(value))));
         }
         writeln!(out, "{table}")
     }
+}
+
+/// A member of JSON has a name of its own: the second `day` is `day_2`.
+fn told_apart(names: Vec<String>) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let mut apart = |name: String| {
+        let mut own = name.clone();
+        let mut n = 1;
+        while !taken.insert(own.clone()) {
+            n += 1;
+            own = format!("{name}_{n}");
+        }
+        own
+    };
+    names.into_iter().map(&mut apart).collect()
 }
 
 fn cell(value: &Value) -> String {
@@ -85,7 +103,9 @@ pub(super) fn report(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
         }
         other => return write!(out, "{}", super::text::answer(other)),
     };
-    damaged.iter().for_each(|item| tell(format_args!("afterimage: {}: {}", item.object, item.why)));
+    let tell_one =
+        |item: &ItemView| tell(format_args!("afterimage: {}: {}", printable(&item.object), printable(&item.why)));
+    damaged.iter().for_each(tell_one);
     Ok(())
 }
 
@@ -112,12 +132,53 @@ pub(super) fn deletions(of: &Deletions) -> String {
 }
 
 fn not_counted(damaged: &[ItemView]) -> String {
-    let line = |item: &ItemView| format!("not counted: {}: {}\n", super::text::printable(&item.object), item.why);
+    let line = |item: &ItemView| format!("not counted: {}: {}\n", printable(&item.object), printable(&item.why));
     damaged.iter().map(line).collect()
 }
 
-fn csv_line<T: AsRef<[u8]>>(out: &mut impl Write, cells: impl IntoIterator<Item = T>) -> io::Result<()> {
+fn csv_line<T: AsRef<str>>(out: &mut impl Write, cells: impl IntoIterator<Item = T>) -> io::Result<()> {
     let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
-    writer.write_record(cells)?;
+    for cell in cells {
+        writer.write_field(inert(cell.as_ref()).as_ref())?;
+    }
+    writer.write_record(None::<&[u8]>)?;
     out.write_all(&writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?)
+}
+
+/// What a spreadsheet would calculate, as text: keys are what users of a table wrote. Numbers stay numbers.
+fn inert(cell: &str) -> Cow<'_, str> {
+    let is_number = || cell.ends_with(|c: char| c.is_ascii_digit()) && cell.parse::<f64>().is_ok();
+    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number() {
+        true => Cow::Owned(format!("'{cell}")),
+        false => Cow::Borrowed(cell),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn written(style: Style, names: &[&str], row: &Value) -> String {
+        let (mut rows, mut out) = (Rows::of(style), Vec::new());
+        rows.columns(&mut out, names.iter().map(|name| (*name).to_owned()).collect()).unwrap();
+        rows.row(&mut out, row.as_array().unwrap().clone()).unwrap();
+        rows.end(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_calculate_is_text_and_numbers_are_numbers() {
+        let row = json!(["=1+1", "+49 1", "-x", "@a", "a=b", -5, "-5.25", "-1e-3", "-inf", null, "a,\"b"]);
+        let names: Vec<String> = (0..11).map(|n| format!("c{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let expected = "'=1+1,'+49 1,'-x,'@a,a=b,-5,-5.25,-1e-3,'-inf,,\"a,\"\"b\"\n";
+        assert_eq!(written(Style::Csv, &names, &row).split_once('\n').unwrap().1, expected);
+    }
+
+    #[test]
+    fn columns_of_one_name_are_members_of_their_own() {
+        let line = written(Style::Json, &["day", "day", "day_2"], &json!(["a", "b", "c"]));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), json!({ "day": "a", "day_2": "b", "day_2_2": "c" }));
+    }
 }
