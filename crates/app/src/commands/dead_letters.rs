@@ -12,15 +12,25 @@ use engine::ports::events::DeadLetter;
 use engine::ports::journal::{Action, Entry};
 use engine::report::Report;
 use lifecycle::event::{Happened, ObjectEvent};
-use lifecycle::ids::PolicyName;
+use lifecycle::ids::{ObjectKey, PolicyName};
 use tokio_util::sync::CancellationToken;
 
 /// What lies elsewhere than in the spool.
+#[derive(Default)]
 struct Elsewhere {
     /// In queues of events.
     queues: Vec<Looked>,
     /// Records, in archives and in queues of what Lambda gave up.
     records: record_letters::Letters,
+}
+
+/// What becomes of letters.
+#[derive(Clone, Copy)]
+enum Fate<'a> {
+    /// They are handled after all.
+    Redrive,
+    /// They are forgotten, as that person says.
+    Drop(&'a str),
 }
 
 /// Does it. What lies in queues of services is let go afterwards, whatever came of it.
@@ -30,13 +40,13 @@ pub(crate) async fn act(
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let queues = queue_letters::look(instance).await?;
-    let mut elsewhere = Elsewhere { queues, records: record_letters::look(instance).await };
+    let mut elsewhere = Elsewhere::look(instance).await?;
     let answer = act_on(instance, &mut elsewhere, act, who, cancel).await;
-    let let_go = queue_letters::let_go(&elsewhere.queues).await;
-    let records_let_go = elsewhere.records.let_go().await;
-    let answer = answer?;
-    let_go.and(records_let_go).map(|()| answer)
+    if let Err(failure) = elsewhere.let_go().await {
+        // What was done is done, and is told.
+        tracing::warn!("dead letters that were looked at stay hidden for a while: {}", failure.chain());
+    }
+    answer
 }
 
 async fn act_on(
@@ -46,26 +56,70 @@ async fn act_on(
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    match act {
+    let (fate, ids) = match act {
         DeadLetterAct::List => {
             let here = instance.letters.list(None, DEAD_LETTERS_LISTED).await?;
-            shown(instance, here, elsewhere, None).await
+            return shown(instance, here, elsewhere, None).await;
         }
-        DeadLetterAct::Show { id } => match letter(instance, id).await? {
-            Some(letter) => shown(instance, vec![letter], elsewhere, Some(id)).await,
-            None if elsewhere.numbers().contains(&id) => shown(instance, Vec::new(), elsewhere, Some(id)).await,
-            None => Err(Failure::failed(no_letter(id))),
-        },
-        DeadLetterAct::Redrive { ids } => redrive_all(instance, elsewhere, ids, cancel).await,
-        DeadLetterAct::Drop { ids } => forget_all(instance, elsewhere, ids, who, cancel).await,
-    }
+        DeadLetterAct::Show { id } => {
+            return match letter(instance, id).await? {
+                Some(letter) => shown(instance, vec![letter], elsewhere, Some(id)).await,
+                None if elsewhere.numbers().contains(&id) => shown(instance, Vec::new(), elsewhere, Some(id)).await,
+                None => Err(Failure::failed(no_letter(id))),
+            };
+        }
+        DeadLetterAct::Redrive { ids } => (Fate::Redrive, ids),
+        DeadLetterAct::Drop { ids } => (Fate::Drop(who), ids),
+    };
+    let report = match ids {
+        Some(ids) => fate.of(instance, elsewhere, &ids, cancel).await?,
+        None => fate.of_all(instance, elsewhere, cancel).await?,
+    };
+    Ok(Answer::Done(Done { reports: vec![ReportView::of(None, report)] }))
 }
 
 impl Elsewhere {
+    async fn look(instance: &Instance) -> Result<Elsewhere, Failure> {
+        let queues = queue_letters::look(instance).await?;
+        Ok(Elsewhere { queues, records: record_letters::look(instance).await })
+    }
+
+    /// Ends looking.
+    async fn let_go(&self) -> Result<(), Failure> {
+        let let_go = queue_letters::let_go(&self.queues).await;
+        let_go.and(self.records.let_go().await)
+    }
+
     fn numbers(&self) -> Vec<u64> {
         let mut numbers = queue_letters::numbers(&self.queues);
         numbers.extend(self.records.numbers());
         numbers
+    }
+
+    /// Where there may be more than a look shows.
+    fn more(&self) -> Vec<String> {
+        let queues = self.queues.iter().filter(|looked| looked.more).map(Looked::name);
+        queues.chain(self.records.more()).collect()
+    }
+
+    /// Looks again at what is left; `false`: there is nothing, or it cannot be asked.
+    async fn look_again(&mut self, instance: &Instance, report: &mut Report) -> bool {
+        if self.more().is_empty() {
+            return false;
+        }
+        let let_go = std::mem::take(self).let_go().await;
+        let looked = match let_go {
+            Ok(()) => Elsewhere::look(instance).await,
+            Err(failure) => Err(failure),
+        };
+        match looked {
+            Ok(looked) => *self = looked,
+            Err(failure) => {
+                report.fail("the rest of the dead letters", failure.chain());
+                return false;
+            }
+        }
+        true
     }
 
     /// A command for all of them has not done all where it does not know what there is.
@@ -76,71 +130,100 @@ impl Elsewhere {
     }
 }
 
-async fn redrive_all(
-    instance: &Instance,
-    elsewhere: &mut Elsewhere,
-    ids: Option<Vec<u64>>,
-    cancel: &CancellationToken,
-) -> Result<Answer, Failure> {
-    let numbers = elsewhere.numbers();
-    let mut report = match &ids {
-        None => Report::of("redrive"),
-        Some(ids) => {
-            let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
-            redrive(instance, &named(instance, &here).await?).await?
+impl Fate<'_> {
+    fn command(self) -> &'static str {
+        match self {
+            Fate::Redrive => "redrive",
+            Fate::Drop(_) => "drop",
         }
-    };
-    let there = ids.as_ref().unwrap_or(&numbers);
-    report.count("redriven", queue_letters::redrive(&mut elsewhere.queues, there).await?);
-    elsewhere.records.redrive(instance, there, &mut report, cancel).await?;
-    if ids.is_some() {
-        return done(report);
     }
-    elsewhere.tell_unknown(&mut report);
-    for _ in 0..DEAD_LETTER_ROUNDS {
-        let letters = next(instance, cancel, &mut report).await?;
-        if letters.is_empty() {
-            break;
-        }
-        report.absorb(redrive(instance, &letters).await?);
-    }
-    done(report)
-}
 
-async fn forget_all(
-    instance: &Instance,
-    elsewhere: &mut Elsewhere,
-    ids: Option<Vec<u64>>,
-    who: &str,
-    cancel: &CancellationToken,
-) -> Result<Answer, Failure> {
-    let numbers = elsewhere.numbers();
-    let mut report = match &ids {
-        None => Report::of("drop"),
-        Some(ids) => {
-            let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
-            forget(instance, &named(instance, &here).await?, who).await?
-        }
-    };
-    let there = ids.as_ref().unwrap_or(&numbers);
-    report.count("dropped", queue_letters::forget(instance, &mut elsewhere.queues, there, who).await?);
-    report.count("dropped", elsewhere.records.forget(instance, there, who).await?);
-    if ids.is_some() {
-        return done(report);
+    /// Those numbers.
+    async fn of(
+        self,
+        instance: &Instance,
+        elsewhere: &mut Elsewhere,
+        ids: &[u64],
+        cancel: &CancellationToken,
+    ) -> Result<Report, Failure> {
+        let numbers = elsewhere.numbers();
+        let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
+        let mut report = self.here(instance, &named(instance, &here).await?).await?;
+        self.there(instance, elsewhere, ids, &mut report, cancel).await;
+        Ok(report)
     }
-    elsewhere.tell_unknown(&mut report);
-    for _ in 0..DEAD_LETTER_ROUNDS {
-        let letters = next(instance, cancel, &mut report).await?;
-        if letters.is_empty() {
-            break;
-        }
-        report.absorb(forget(instance, &letters, who).await?);
-    }
-    done(report)
-}
 
-fn done(report: Report) -> Result<Answer, Failure> {
-    Ok(Answer::Done(Done { reports: vec![ReportView::of(None, report)] }))
+    /// All that there are: rounds of what a look shows, as long as nothing fails, since what failed would be seen again.
+    async fn of_all(
+        self,
+        instance: &Instance,
+        elsewhere: &mut Elsewhere,
+        cancel: &CancellationToken,
+    ) -> Result<Report, Failure> {
+        let mut report = Report::of(self.command());
+        for _ in 0..DEAD_LETTER_ROUNDS {
+            let numbers = elsewhere.numbers();
+            self.there(instance, elsewhere, &numbers, &mut report, cancel).await;
+            let goes_on = report.is_success() && !cancel.is_cancelled();
+            if !goes_on || !elsewhere.look_again(instance, &mut report).await {
+                break;
+            }
+        }
+        elsewhere.tell_unknown(&mut report);
+        for more in elsewhere.more() {
+            let again = self.command();
+            report.fail(more, format!("there may be more than were looked at: give `dlq {again} --all` again"));
+        }
+        for _ in 0..DEAD_LETTER_ROUNDS {
+            if cancel.is_cancelled() {
+                report.cancelled = true;
+                break;
+            }
+            // What is handled leaves the list, so its beginning is always what comes next.
+            let letters = instance.letters.list(None, DEAD_LETTERS_LISTED).await?;
+            if letters.is_empty() {
+                break;
+            }
+            report.absorb(self.here(instance, &letters).await?);
+        }
+        Ok(report)
+    }
+
+    /// Letters of the spool.
+    async fn here(self, instance: &Instance, letters: &[DeadLetter]) -> Result<Report, Failure> {
+        let mut report = Report::of(self.command());
+        let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
+        match self {
+            Fate::Redrive => report.count("redriven", instance.letters.redrive(&ids).await?),
+            Fate::Drop(who) => {
+                let lines: Vec<Entry> = letters.iter().flat_map(|letter| lines_about(instance, letter, who)).collect();
+                instance.journal.append(&lines).await?;
+                report.count("dropped", instance.letters.drop_letters(&ids).await?);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Letters elsewhere: what fails is in the report.
+    async fn there(
+        self,
+        instance: &Instance,
+        Elsewhere { queues, records }: &mut Elsewhere,
+        chosen: &[u64],
+        report: &mut Report,
+        cancel: &CancellationToken,
+    ) {
+        match self {
+            Fate::Redrive => {
+                queue_letters::redrive(queues, chosen, report).await;
+                records.redrive(instance, chosen, report, cancel).await;
+            }
+            Fate::Drop(who) => {
+                queue_letters::forget(instance, queues, chosen, who, report).await;
+                records.forget(instance, chosen, who, report).await;
+            }
+        }
+    }
 }
 
 fn no_letter(id: u64) -> String {
@@ -161,35 +244,6 @@ async fn named(instance: &Instance, ids: &[u64]) -> Result<Vec<DeadLetter>, Fail
     Ok(letters)
 }
 
-/// The oldest that are left. What is handled leaves the list, so its beginning is always what comes next.
-async fn next(
-    instance: &Instance,
-    cancel: &CancellationToken,
-    report: &mut Report,
-) -> Result<Vec<DeadLetter>, Failure> {
-    if cancel.is_cancelled() {
-        report.cancelled = true;
-        return Ok(Vec::new());
-    }
-    Ok(instance.letters.list(None, DEAD_LETTERS_LISTED).await?)
-}
-
-async fn redrive(instance: &Instance, letters: &[DeadLetter]) -> Result<Report, Failure> {
-    let mut report = Report::of("redrive");
-    let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
-    report.count("redriven", instance.letters.redrive(&ids).await?);
-    Ok(report)
-}
-
-async fn forget(instance: &Instance, letters: &[DeadLetter], who: &str) -> Result<Report, Failure> {
-    let mut report = Report::of("drop");
-    let lines: Vec<Entry> = letters.iter().flat_map(|letter| lines_about(instance, letter, who)).collect();
-    instance.journal.append(&lines).await?;
-    let ids: Vec<u64> = letters.iter().map(|letter| letter.id).collect();
-    report.count("dropped", instance.letters.drop_letters(&ids).await?);
-    Ok(report)
-}
-
 /// One line for every policy that would have handled the event; one in the bucket's name when there is none.
 fn lines_about(instance: &Instance, letter: &DeadLetter, who: &str) -> Vec<Entry> {
     let covering = instance.policies.covering(&letter.bucket, &letter.event.key);
@@ -197,18 +251,30 @@ fn lines_about(instance: &Instance, letter: &DeadLetter, who: &str) -> Vec<Entry
     if names.is_empty() {
         names.push(PolicyName(letter.bucket.clone()));
     }
-    let line = |policy| Entry {
+    let rule = format!("{} at {}: {}", word(&letter.event), letter.event.time, letter.why);
+    let line = |policy| dropped(instance, who, policy, Some(letter.event.key.clone()), rule.clone());
+    names.into_iter().map(line).collect()
+}
+
+/// What the journal says of a letter that is dropped.
+pub(super) fn dropped(
+    instance: &Instance,
+    who: &str,
+    policy: PolicyName,
+    key: Option<ObjectKey>,
+    rule: String,
+) -> Entry {
+    Entry {
         at: instance.now(),
         who: who.to_owned(),
         policy,
         action: Action::DropEvent,
-        key: Some(letter.event.key.clone()),
+        key,
         copy_key: None,
         size: None,
         checksum: None,
-        rule: format!("{} at {}: {}", word(&letter.event), letter.event.time, letter.why),
-    };
-    names.into_iter().map(line).collect()
+        rule,
+    }
 }
 
 /// What happened, in one word.
@@ -250,4 +316,37 @@ async fn shown(
         total: backlog.dead + elsewhere.records.aside(),
         unknown: unknown.into_iter().chain(not_asked).collect(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::opened;
+    use crate::wiring::archiving_of_own_table;
+    use engine::memory::clock::MemoryClock;
+    use engine::ports::objects::Attributes;
+    use lifecycle::time::UnixMs;
+    use std::sync::Arc;
+
+    /// What a newer version laid aside is no rubbish, and neither is what cannot be read just now.
+    #[tokio::test]
+    async fn only_what_can_be_read_or_never_will_be_is_dropped() {
+        let (_root, instance) = opened(Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)))).await;
+        let archiving = archiving_of_own_table(&instance, "Orders").await.unwrap();
+        let writer = archiving.writer(&instance).unwrap();
+        for (name, text) in [
+            ("1-newer", r#"{"format":2,"table":"Orders","why":"no image","record":{}}"#),
+            ("2-damaged", "{"),
+            ("3-whole", r#"{"format":1,"table":"Orders","why":"no image","record":{}}"#),
+        ] {
+            let name = ObjectKey::new(format!(".afterimage/aside/Orders/{name}.json")).unwrap();
+            assert!(writer.put_new(&name, text.into(), &Attributes::default()).await.unwrap());
+        }
+        let drop_all = DeadLetterAct::Drop { ids: None };
+        let done = act(&instance, drop_all, "alice", &CancellationToken::new()).await.unwrap();
+        let Answer::Done(Done { reports }) = done else { panic!("it is a report") };
+        assert_eq!((reports[0].counts.get("dropped"), reports[0].failures), (Some(&2), 1));
+        assert!(reports[0].failed[0].why.contains("use a newer version"), "{}", reports[0].failed[0].why);
+        assert_eq!(record_letters::look(&instance).await.aside(), 1);
+    }
 }

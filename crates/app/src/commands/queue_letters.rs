@@ -1,20 +1,30 @@
 //! Dead letters in queues of services, beside those of the spool: `dlq` treats both alike. A letter that is dropped leaves a
 //! line in the journal first, since nobody will handle it then (I12).
 
-use super::dead_letters::word;
+use super::dead_letters::{dropped, word};
 use crate::answer::DeadLetterView;
 use crate::exit::Failure;
 use crate::instance::Instance;
 use crate::intake::Intake;
 use crate::limits::DEAD_LETTERS_LISTED;
 use aws::QueueLetter;
-use engine::ports::journal::{Action, Entry};
+use engine::ports::journal::Entry;
+use engine::report::Report;
 use lifecycle::ids::PolicyName;
 
 /// The letters of one queue, looked at, and hidden from others until they are let go.
 pub(super) struct Looked {
     intake: Intake,
     letters: Vec<QueueLetter>,
+    /// There may be more than these.
+    pub(super) more: bool,
+}
+
+impl Looked {
+    /// The queue's name in the configuration.
+    pub(super) fn name(&self) -> String {
+        self.intake.name.clone()
+    }
 }
 
 /// Looks into every queue.
@@ -22,14 +32,14 @@ pub(super) async fn look(instance: &Instance) -> Result<Vec<Looked>, Failure> {
     let mut all = Vec::new();
     for intake in instance.all_intakes() {
         let letters = intake.queue.look_at_letters(DEAD_LETTERS_LISTED).await?;
-        all.push(Looked { intake, letters });
+        all.push(Looked { more: letters.len() >= DEAD_LETTERS_LISTED, intake, letters });
     }
     Ok(all)
 }
 
 /// Ends looking: whatever is still there can be received again.
 pub(super) async fn let_go(all: &[Looked]) -> Result<(), Failure> {
-    for Looked { intake, letters } in all {
+    for Looked { intake, letters, .. } in all {
         intake.queue.let_go(letters).await?;
     }
     Ok(())
@@ -40,44 +50,48 @@ pub(super) fn numbers(all: &[Looked]) -> Vec<u64> {
     all.iter().flat_map(|looked| looked.letters.iter().map(|letter| letter.id)).collect()
 }
 
-/// Puts the chosen ones back; how many.
-pub(super) async fn redrive(all: &mut [Looked], chosen: &[u64]) -> Result<u64, Failure> {
-    let mut done = 0;
-    for Looked { intake, letters } in all {
-        for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
-            intake.queue.put_letter_back(&letter).await?;
-            done += 1;
+/// Puts the chosen ones back. Counts `redriven`; one that cannot be put back is a failure, and stays.
+pub(super) async fn redrive(all: &mut [Looked], chosen: &[u64], report: &mut Report) {
+    for Looked { intake, letters, .. } in all {
+        for letter in take(letters, chosen) {
+            match intake.queue.put_letter_back(&letter).await {
+                Ok(()) => report.count("redriven", 1),
+                Err(error) => {
+                    report.fail_with(format!("message {}", letter.message), &error);
+                    letters.push(letter);
+                }
+            }
         }
     }
-    Ok(done)
 }
 
-/// Forgets the chosen ones; how many.
-pub(super) async fn forget(instance: &Instance, all: &mut [Looked], chosen: &[u64], who: &str) -> Result<u64, Failure> {
-    let mut done = 0;
-    for Looked { intake, letters } in all {
-        for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
-            instance.journal.append(&lines_about(instance, intake, &letter, who)).await?;
-            intake.queue.forget_letter(&letter).await?;
-            done += 1;
+/// Forgets the chosen ones. Counts `dropped`; one that cannot be forgotten is a failure, and stays.
+pub(super) async fn forget(instance: &Instance, all: &mut [Looked], chosen: &[u64], who: &str, report: &mut Report) {
+    for Looked { intake, letters, .. } in all {
+        for letter in take(letters, chosen) {
+            let forgotten = async {
+                instance.journal.append(&lines_about(instance, intake, &letter, who)).await?;
+                intake.queue.forget_letter(&letter).await
+            };
+            match forgotten.await {
+                Ok(()) => report.count("dropped", 1),
+                Err(error) => {
+                    report.fail_with(format!("message {}", letter.message), &error);
+                    letters.push(letter);
+                }
+            }
         }
     }
-    Ok(done)
+}
+
+/// Takes the chosen ones out; what fails is given back, and let go in the end.
+pub(super) fn take(letters: &mut Vec<QueueLetter>, chosen: &[u64]) -> Vec<QueueLetter> {
+    letters.extract_if(.., |letter| chosen.contains(&letter.id)).collect()
 }
 
 /// One line for every event and policy that would have handled it; one for a message that tells of none.
 fn lines_about(instance: &Instance, intake: &Intake, letter: &QueueLetter, who: &str) -> Vec<Entry> {
-    let line = |policy, key, rule| Entry {
-        at: instance.now(),
-        who: who.to_owned(),
-        policy,
-        action: Action::DropEvent,
-        key,
-        copy_key: None,
-        size: None,
-        checksum: None,
-        rule,
-    };
+    let line = |policy, key, rule| dropped(instance, who, policy, key, rule);
     let mut lines = Vec::new();
     for (bucket, event) in &letter.events {
         let rule = format!("{} at {}: {}", word(event), event.time, letter.why);

@@ -5,6 +5,8 @@
 //! line in the journal first (I12). A crash in between leaves a letter whose records are archived: given again, that is
 //! found. What cannot be asked is told, and holds up nothing else.
 
+use super::dead_letters::dropped;
+use super::queue_letters::take;
 use crate::answer::DeadLetterView;
 use crate::archiving::Archiving;
 use crate::exit::Failure;
@@ -13,17 +15,16 @@ use crate::limits::{ASIDE_NAMED_MAX, DEAD_LETTERS_LISTED};
 use aws::parse::failures::{FailedRecords, Place, read_failed};
 use aws::parse::records::{RecordedTable, cause_of_record, read_record, table_of_stream};
 use aws::{QueueLetter, SqsQueue};
-use engine::error::PortResult;
+use engine::error::{ErrorKind, PortResult};
 use engine::flows::redrive_records::RedriveRecords;
 use engine::flows::resolve::Resolving;
 use engine::format::laid_aside::Note;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
-use engine::ports::journal::{Action, Entry};
 use engine::ports::streams::StreamRecord;
 use engine::report::{Report, chain};
 use engine::steps::aside::{Laid, laid_aside, read_aside};
 use futures_util::{StreamExt, stream};
-use lifecycle::ids::{ObjectKey, PolicyName};
+use lifecycle::ids::PolicyName;
 use lifecycle::time::UnixMs;
 use serde_json::Value;
 use std::future::ready;
@@ -31,9 +32,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The letters of records.
+#[derive(Default)]
 pub(super) struct Letters {
     aside: Vec<Aside>,
     queues: Vec<Queue>,
+    /// Where there may be more than were looked at.
+    more: Vec<String>,
     /// What could not be asked, each with the reason.
     pub(super) unknown: Vec<(String, String)>,
 }
@@ -54,27 +58,33 @@ struct Queue {
 
 /// Looks into every archive, and every queue that one names.
 pub(super) async fn look(instance: &Instance) -> Letters {
-    let mut found = Letters { aside: Vec::new(), queues: Vec::new(), unknown: Vec::new() };
+    let mut found = Letters::default();
     for archiving in instance.all_archivings() {
+        let aside = format!("what lies aside of {}", archiving.config.table);
         match aside_of(instance, &archiving).await {
-            Ok(all) => found.aside.extend(all.into_iter().map(|laid| Aside { archiving: archiving.clone(), laid })),
-            Err(failure) => {
-                found.unknown.push((format!("what lies aside of {}", archiving.config.table), failure.chain()));
+            Ok((all, is_all)) => {
+                found.aside.extend(all.into_iter().map(|laid| Aside { archiving: archiving.clone(), laid }));
+                found.more.extend((!is_all).then_some(aside));
             }
+            Err(failure) => found.unknown.push((aside, failure.chain())),
         }
         let Some((name, queue)) = archiving.failures() else { continue };
         if found.queues.iter().any(|other| other.name == name) {
             continue;
         }
         match queue.look_at_letters(DEAD_LETTERS_LISTED).await {
-            Ok(letters) => found.queues.push(Queue { name, queue, letters }),
+            Ok(letters) => {
+                found.more.extend((letters.len() >= DEAD_LETTERS_LISTED).then(|| name.clone()));
+                found.queues.push(Queue { name, queue, letters });
+            }
             Err(error) => found.unknown.push((name, chain(&error))),
         }
     }
     found
 }
 
-async fn aside_of(instance: &Instance, archiving: &Archiving) -> Result<Vec<Laid>, Failure> {
+/// What lies aside in one archive, and whether that is all.
+async fn aside_of(instance: &Instance, archiving: &Archiving) -> Result<(Vec<Laid>, bool), Failure> {
     let (reader, table) = (archiving.reader(instance)?, archiving.config.table.name.as_str());
     let (mut all, mut after) = (Vec::new(), None);
     while all.len() < ASIDE_NAMED_MAX {
@@ -85,7 +95,7 @@ async fn aside_of(instance: &Instance, archiving: &Archiving) -> Result<Vec<Laid
             break;
         }
     }
-    Ok(all)
+    Ok((all, after.is_none()))
 }
 
 impl Letters {
@@ -101,6 +111,11 @@ impl Letters {
     pub(super) fn numbers(&self) -> Vec<u64> {
         let queued = self.queues.iter().flat_map(|queue| queue.letters.iter().map(|letter| letter.id));
         self.aside.iter().map(|aside| aside.laid.number()).chain(queued).collect()
+    }
+
+    /// Where there may be more than were looked at.
+    pub(super) fn more(&self) -> Vec<String> {
+        self.more.clone()
     }
 
     /// How many lie aside.
@@ -121,87 +136,102 @@ impl Letters {
         views
     }
 
-    /// Archives the chosen ones after all. What still cannot be archived stays, and is a failure with its reason.
+    /// Archives the chosen ones after all. Counts `redriven`; what still cannot be archived is a failure with its reason.
     pub(super) async fn redrive(
         &mut self,
         instance: &Instance,
         chosen: &[u64],
         report: &mut Report,
         cancel: &CancellationToken,
-    ) -> Result<(), Failure> {
+    ) {
         for archiving in instance.all_archivings() {
             let of_it =
                 |aside: &&Aside| Arc::ptr_eq(&aside.archiving, &archiving) && chosen.contains(&aside.laid.number());
             let laid: Vec<Laid> = self.aside.iter().filter(of_it).map(|aside| aside.laid.clone()).collect();
-            if !laid.is_empty() {
-                redrive_aside(instance, &archiving, laid, report, cancel).await?;
+            if laid.is_empty() {
+                continue;
+            }
+            if let Err(failure) = redrive_aside(instance, &archiving, laid, report, cancel).await {
+                report.fail(format!("what lies aside of {}", archiving.config.table), failure.chain());
             }
         }
         for Queue { name, queue, letters } in &mut self.queues {
-            for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
+            for letter in take(letters, chosen) {
                 if cancel.is_cancelled() {
                     report.cancelled = true;
-                    queue.let_go(&[letter]).await?;
+                    letters.push(letter);
                     continue;
                 }
-                let ended = redrive_letter(instance, name, &letter).await;
-                match ended {
-                    Ok(()) => {
-                        queue.forget_letter(&letter).await?;
-                        report.count("redriven", 1);
+                let redriven = async {
+                    let aside = redrive_letter(instance, name, &letter).await?;
+                    queue.forget_letter(&letter).await?;
+                    Ok::<_, Failure>(aside)
+                };
+                let message = format!("message {}", letter.message);
+                match redriven.await {
+                    Ok(aside) if aside.is_empty() => report.count("redriven", 1),
+                    Ok(aside) => {
+                        let why = aside.first().cloned().unwrap_or_default();
+                        let told = format!("still not: {} of its records lie aside now: {why}", aside.len());
+                        report.fail(message, told);
                     }
                     Err(failure) => {
-                        report.fail(format!("message {}", letter.message), failure.chain());
-                        queue.let_go(&[letter]).await?;
+                        report.fail(message, failure.chain());
+                        letters.push(letter);
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    /// Forgets the chosen ones; how many.
-    pub(super) async fn forget(&mut self, instance: &Instance, chosen: &[u64], who: &str) -> Result<u64, Failure> {
-        let mut done = 0;
-        for Aside { archiving, laid } in self.aside.iter().filter(|aside| chosen.contains(&aside.laid.number())) {
-            let (reader, purger) = (archiving.reader(instance)?, archiving.aside(instance)?);
-            let rule = match read_aside(reader.as_ref(), &laid.name).await {
-                Ok(None) => continue,
-                Ok(Some(note)) => format!("{}: {}", told(&note.record), note.why),
-                // It cannot be read, and so it can only be dropped.
-                Err(error) => chain(&error),
-            };
-            let line = line(instance, who, &archiving.config.table.name, Some(laid.name.clone()), rule);
-            instance.journal.append(&[line]).await?;
-            purger.remove(&laid.name).await?;
-            done += 1;
-        }
-        for Queue { name, queue, letters } in &mut self.queues {
-            for letter in letters.extract_if(.., |letter| chosen.contains(&letter.id)) {
-                let view = view_of_letter_parts(name, &letter);
-                let table = view.table.as_deref().unwrap_or(name);
-                let rule = format!("{} {}: {}", view.event, view.key, view.why);
-                instance.journal.append(&[line(instance, who, table, None, rule)]).await?;
-                queue.forget_letter(&letter).await?;
-                done += 1;
+    /// Forgets the chosen ones. Counts `dropped`; one that cannot be forgotten is a failure, and stays.
+    pub(super) async fn forget(&mut self, instance: &Instance, chosen: &[u64], who: &str, report: &mut Report) {
+        for aside in self.aside.iter().filter(|aside| chosen.contains(&aside.laid.number())) {
+            match forget_aside(instance, aside, who).await {
+                Ok(there) => report.count("dropped", u64::from(there)),
+                Err(failure) => report.fail(&aside.laid.name, failure.chain()),
             }
         }
-        Ok(done)
+        for Queue { name, queue, letters } in &mut self.queues {
+            for letter in take(letters, chosen) {
+                let view = view_of_letter_parts(name, &letter);
+                let policy = policy_of(view.table.as_deref().unwrap_or(name));
+                let rule = format!("{} {}: {}", view.event, view.key, view.why);
+                let forgotten = async {
+                    instance.journal.append(&[dropped(instance, who, policy, None, rule)]).await?;
+                    queue.forget_letter(&letter).await
+                };
+                match forgotten.await {
+                    Ok(()) => report.count("dropped", 1),
+                    Err(error) => {
+                        report.fail_with(format!("message {}", letter.message), &error);
+                        letters.push(letter);
+                    }
+                }
+            }
+        }
     }
 }
 
-fn line(instance: &Instance, who: &str, table: &str, key: Option<ObjectKey>, rule: String) -> Entry {
-    Entry {
-        at: instance.now(),
-        who: who.to_owned(),
-        policy: PolicyName(format!("archive {table}")),
-        action: Action::DropEvent,
-        key,
-        copy_key: None,
-        size: None,
-        checksum: None,
-        rule,
-    }
+/// Forgets one that lies aside; whether it was there. One that cannot be read only for now, or by this version, is no rubbish.
+async fn forget_aside(instance: &Instance, Aside { archiving, laid }: &Aside, who: &str) -> Result<bool, Failure> {
+    let (reader, purger) = (archiving.reader(instance)?, archiving.aside(instance)?);
+    let rule = match read_aside(reader.as_ref(), &laid.name).await {
+        Ok(None) => return Ok(false),
+        Ok(Some(note)) => format!("{}: {}", told(&note.record), note.why),
+        // It can never be read, and so it can only be dropped.
+        Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => chain(&error),
+        Err(error) => return Err(error.into()),
+    };
+    let line = dropped(instance, who, policy_of(&archiving.config.table.name), Some(laid.name.clone()), rule);
+    instance.journal.append(&[line]).await?;
+    purger.remove(&laid.name).await?;
+    Ok(true)
+}
+
+/// What stands in the journal for a policy.
+fn policy_of(table: &str) -> PolicyName {
+    PolicyName(format!("archive {table}"))
 }
 
 async fn redrive_aside(
@@ -244,8 +274,8 @@ fn read_note(archiving: &Archiving, table: &PortResult<Vec<String>>, note: &Note
     read_record(&note.record, &archiving.recorded(key_names)).map_err(|error| error.to_string())
 }
 
-/// Archives all that a letter tells of; what never can be is laid aside, and is no longer the letter's.
-async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) -> Result<(), Failure> {
+/// Archives all that a letter tells of; what never can be is laid aside, and is no longer the letter's: why, of each.
+async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) -> Result<Vec<String>, Failure> {
     let failed = read_failed(letter.body().as_bytes()).map_err(|error| Failure::failed(error.to_string()))?;
     let name = failed.stream().and_then(table_of_stream).unwrap_or_default();
     let archivings = instance.all_archivings();
@@ -261,16 +291,18 @@ async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) 
     match &failed {
         FailedRecords::Whole(records) => {
             let read: Result<Vec<_>, _> = records.iter().map(|record| read_record(record, &recorded)).collect();
-            all_archived(archive.archive(&read.map_err(|error| Failure::failed(error.to_string()))?).await)
+            let records = read.map_err(|error| Failure::failed(error.to_string()))?;
+            laid_aside_of(archive.archive_or_lay_aside(&records).await)
         }
         FailedRecords::Place(place) => {
             let stream = instance.services.stream_named(&archiving.config, &place.stream, recorded).await?;
             let mut resolving = Resolving::open(&stream, &place.stretch).await?;
+            let mut aside = Vec::new();
             while let Some(records) = resolving.next().await? {
-                all_archived(archive.archive(&records).await)?;
+                aside.extend(laid_aside_of(archive.archive_or_lay_aside(&records).await)?);
             }
             match resolving.lost() {
-                None => Ok(()),
+                None => Ok(aside),
                 Some(lost) => Err(Failure::failed(format!(
                     "{lost}: what it still had is archived; drop the letter once you know what is lost"
                 ))),
@@ -279,8 +311,9 @@ async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) 
     }
 }
 
-fn all_archived(ended: Vec<PortResult<()>>) -> Result<(), Failure> {
-    Ok(ended.into_iter().collect::<PortResult<()>>()?)
+fn laid_aside_of(ended: Vec<PortResult<Option<String>>>) -> Result<Vec<String>, Failure> {
+    let ended: Vec<Option<String>> = ended.into_iter().collect::<PortResult<_>>()?;
+    Ok(ended.into_iter().flatten().collect())
 }
 
 async fn view_of_aside(instance: &Instance, aside: Aside, only: Option<u64>) -> DeadLetterView {

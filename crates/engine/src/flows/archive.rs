@@ -55,12 +55,17 @@ impl Archive {
     /// Archives what was deleted among some records of one shard, in order; how each one ended. Records that follow a failed
     /// one may be archived all the same: given again, they are found.
     pub async fn archive(&self, records: &[StreamRecord]) -> Vec<PortResult<()>> {
+        self.archive_or_lay_aside(records).await.into_iter().map(|ended| ended.map(drop)).collect()
+    }
+
+    /// The same, and it says of each whether it lies aside now; `Some`: why.
+    pub async fn archive_or_lay_aside(&self, records: &[StreamRecord]) -> Vec<PortResult<Option<String>>> {
         if let Err(error) = self.heeds_conditions.get(|| self.ask_for_conditions()).await {
             return records.iter().map(|_| Err(error.clone())).collect();
         }
         // Those of one name in their order, so that the first has the plain one.
         let mut by_name: BTreeMap<ObjectKey, Vec<usize>> = BTreeMap::new();
-        let mut ended: Vec<PortResult<()>> = records.iter().map(|_| Ok(())).collect();
+        let mut ended: Vec<PortResult<Option<String>>> = records.iter().map(|_| Ok(None)).collect();
         for (place, record) in records.iter().enumerate() {
             let name = match &record.change {
                 Change::Written => continue,
@@ -71,12 +76,12 @@ impl Archive {
         }
         let mut groups = stream::iter(by_name.into_values().collect::<Vec<_>>())
             .map(|group| async move {
-                let mut ended: Vec<(usize, PortResult<()>)> = Vec::with_capacity(group.len());
+                let mut ended: Vec<(usize, PortResult<Option<String>>)> = Vec::with_capacity(group.len());
                 for place in group {
                     // One that fails holds up those of its name, which would have its place.
                     let how = match ended.last() {
                         Some((_, Err(error))) => Err(error.clone()),
-                        Some((_, Ok(()))) | None => self.one(&records[place]).await,
+                        Some((_, Ok(_))) | None => self.one(&records[place]).await,
                     };
                     ended.push((place, how));
                 }
@@ -102,20 +107,22 @@ impl Archive {
         Err(PortError::new("archive records", &self.table, ErrorKind::NotSetUp(why.to_owned())))
     }
 
-    async fn one(&self, record: &StreamRecord) -> PortResult<()> {
+    /// `Some`: why it lies aside.
+    async fn one(&self, record: &StreamRecord) -> PortResult<Option<String>> {
         let (why, key, whole) = match &record.change {
-            Change::Written => return Ok(()),
+            Change::Written => return Ok(None),
             Change::Unreadable { why, record } => (why.clone(), None, record),
             Change::Deleted(deleted) => match self.put(deleted).await? {
                 Put::Counted(counter) => {
                     self.metrics.add(counter, 1);
-                    return Ok(());
+                    return Ok(None);
                 }
                 Put::Never(why) => (why, Some(deleted.key_names.clone()), &deleted.record),
             },
         };
         let note = Note::new(&self.table, &why, key, whole.clone());
-        self.lay_aside(&record.sequence, &note).await
+        self.lay_aside(&record.sequence, &note).await?;
+        Ok(Some(why))
     }
 
     /// Archives a record that lies aside, once more; `Some`: why it can still not be. What is there already is found, so that
