@@ -34,6 +34,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
         config.endpoint.listen = listen;
     }
     refuse_open_address(&config)?;
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     let (folder, listener, tables_listener) = take(&config).await?;
     if let Some(file) = &file {
         remember(folder.path(), file)?;
@@ -77,7 +78,7 @@ pub(crate) async fn serve(
         nonces: instance.nonces.clone(),
     };
     let serving = tokio::spawn(serve_endpoint(listener, endpoint, cancel.clone()));
-    let mut driving = tokio::spawn(drive(instance.clone(), driven.clone()));
+    let driving = tokio::spawn(drive(instance.clone(), driven.clone()));
     for intake in instance.all_intakes() {
         tasks.spawn(intake::drive(instance.clone(), intake, driven.clone()));
     }
@@ -97,37 +98,59 @@ pub(crate) async fn serve(
     }
     announce(&instance, file.as_deref(), place, style)?;
 
-    let failed = tokio::select! {
-        () = signals.next() => None,
-        ended = &mut driving => Some(ended),
-    };
-    tell("stopping: finishing what is under way (once more to leave at once)");
-    cancel.cancel();
-    driven.cancel();
-    tasks.close();
-    let finish = async {
-        let mut endpoint = serving.await;
-        if let Some(serving) = serving_tables {
-            endpoint = endpoint.and(serving.await);
-        }
-        tasks.wait().await;
-        match failed {
-            Some(driver) => (endpoint, driver),
-            None => (endpoint, driving.await),
-        }
-    };
-    let result = tokio::select! {
-        (endpoint, driver) = finish => {
-            server::remove(instance.folder.path()).context("cannot remove the control socket")?;
-            instance.close_saying_what_is_left().await;
-            endpoint.context("the endpoint ended early").and(driver.context("the driver ended early")?)
-        }
-        () = signals.next() => Err(anyhow::anyhow!("left at once, on request: the next start goes on from here")),
-        () = instance.clock.sleep(STOP_WAIT) => {
-            Err(anyhow::anyhow!("not everything ended within {STOP_WAIT}: the next start goes on from here"))
-        }
-    };
-    Ok(result.map(|()| true)?)
+    let running =
+        Running { endpoints: [Some(serving), serving_tables].into_iter().flatten().collect(), driving, tasks };
+    running.until_told(&instance, signals, (cancel, driven)).await
+}
+
+/// What runs until it is told to end.
+struct Running {
+    endpoints: Vec<JoinHandle<()>>,
+    driving: JoinHandle<anyhow::Result<()>>,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Until a signal, or until the driver fails; then ends all of it in good order, unless another signal comes. `cancel` ends
+    /// what takes anything new, `driven` all else.
+    async fn until_told(
+        mut self,
+        instance: &Instance,
+        mut signals: Signals,
+        (cancel, driven): (CancellationToken, CancellationToken),
+    ) -> Result<bool, Failure> {
+        let failed = tokio::select! {
+            () = signals.next() => None,
+            ended = &mut self.driving => Some(ended),
+        };
+        tell("stopping: finishing what is under way (once more to leave at once)");
+        cancel.cancel();
+        driven.cancel();
+        self.tasks.close();
+        let finish = async {
+            let mut endpoint = Ok(());
+            for serving in self.endpoints {
+                endpoint = endpoint.and(serving.await);
+            }
+            self.tasks.wait().await;
+            match failed {
+                Some(driver) => (endpoint, driver),
+                None => (endpoint, self.driving.await),
+            }
+        };
+        let result = tokio::select! {
+            (endpoint, driver) = finish => {
+                server::remove(instance.folder.path()).context("cannot remove the control socket")?;
+                instance.close_saying_what_is_left().await;
+                endpoint.context("the endpoint ended early").and(driver.context("the driver ended early")?)
+            }
+            () = signals.next() => Err(anyhow::anyhow!("left at once, on request: the next start goes on from here")),
+            () = instance.clock.sleep(STOP_WAIT) => {
+                Err(anyhow::anyhow!("not everything ended within {STOP_WAIT}: the next start goes on from here"))
+            }
+        };
+        Ok(result.map(|()| true)?)
+    }
 }
 
 async fn drive(instance: Arc<Instance>, cancel: CancellationToken) -> anyhow::Result<()> {

@@ -98,21 +98,7 @@ pub(crate) async fn open(
             .map_err(|failure| failure.while_doing(format!("cannot set up the policy {}", policy.name)))?;
         add(&instance, policy, Asked::ByName(claim)).await?;
     }
-    for archive in instance.config.archives.clone() {
-        let table = archive.table.clone();
-        let archiving = open_archiving(&instance, archive).await;
-        let archiving =
-            archiving.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{table}")))?;
-        instance.archivings.write().expect(UNPOISONED).push(Arc::new(archiving));
-    }
-    let own = match &instance.tables {
-        Some(tables) => tables.with_streams().await?,
-        None => Vec::new(),
-    };
-    for table in own {
-        let opened = archiving_of_own_table(&instance, &table).await;
-        opened.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{LOCAL_SERVICE}@{table}")))?;
-    }
+    open_archives(&instance).await?;
     for bucket in buckets_by_default(&instance) {
         // Not a bucket that a client made, or one whose copies would collide: `status` shows it without a policy.
         match default_policy(&instance, &bucket) {
@@ -122,6 +108,26 @@ pub(crate) async fn open(
         }
     }
     Ok(instance)
+}
+
+/// The archives that are configured, and those of this machine's tables.
+async fn open_archives(instance: &Instance) -> Result<(), Failure> {
+    for archive in instance.config.archives.clone() {
+        let table = archive.table.clone();
+        let archiving = open_archiving(instance, archive).await;
+        let archiving =
+            archiving.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{table}")))?;
+        instance.archivings.write().expect(UNPOISONED).push(Arc::new(archiving));
+    }
+    let own = match &instance.tables {
+        Some(tables) => tables.with_streams().await?,
+        None => Vec::new(),
+    };
+    for table in own {
+        let opened = archiving_of_own_table(instance, &table).await;
+        opened.map_err(|failure| failure.while_doing(format!("cannot archive dynamodb://{LOCAL_SERVICE}@{table}")))?;
+    }
+    Ok(())
 }
 
 /// Folders of buckets that the index does not know, because `state.sqlite` was lost: their buckets are made again, with
