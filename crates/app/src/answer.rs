@@ -147,6 +147,24 @@ pub(crate) struct ArchiveStatus {
     /// How many of its records lie aside, since they could not be archived; counting stops at a page.
     #[serde(default)]
     pub(crate) aside: u64,
+    /// How its feed stands, if it has one.
+    #[serde(default)]
+    pub(crate) feed: Option<FeedStatus>,
+}
+
+/// How the feed of one table stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FeedStatus {
+    /// Who is told.
+    pub(crate) to: String,
+    /// Deletions that are archived and not told yet; counting stops at a page of readings.
+    pub(crate) waiting: u64,
+    /// Since when the oldest of them waits.
+    pub(crate) oldest_ms: Option<i64>,
+    /// When this process last told something.
+    pub(crate) told_at_ms: Option<i64>,
+    /// What keeps it from telling.
+    pub(crate) trouble: Option<String>,
 }
 
 /// What a catalog in DynamoDB has used.

@@ -10,17 +10,19 @@ use crate::limits::{STREAMS_AGAIN, STREAMS_LOOK_EVERY};
 use aws::{DynamoDbStream, SqsQueue};
 use engine::config::{ArchiveConfig, LOCAL_SERVICE};
 use engine::flows::archive::Archive;
+use engine::flows::feed::FeedSeen;
 use engine::flows::follow::{Follower, Seen};
 use engine::ports::metrics::{Counter, Metrics};
 use engine::ports::objects::{ObjectPurge, ObjectRead, ObjectWrite};
 use engine::ports::streams::RecordStream;
 use engine::steps::aside::AsidePurger;
+use engine::steps::outbox::Outbox;
 use engine::steps::shard_places::ShardPlaces;
 use engine::wrap::retry::Retries;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::time::UnixMs;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +42,10 @@ pub(crate) struct Archiving {
     pub(crate) leases: Kept,
     /// The queue of what Lambda gave up.
     failures: Option<Arc<SqsQueue>>,
+    /// What is to be told, once it was asked for.
+    outbox: OnceLock<Arc<Outbox>>,
+    /// What is seen of its feed.
+    pub(crate) feed_seen: Arc<FeedSeen>,
     /// The streams that are followed, by their names: what is seen of each, and how it is stopped.
     followed: RwLock<BTreeMap<String, (Arc<Seen>, CancellationToken)>>,
     /// Why its streams cannot be opened.
@@ -56,7 +62,8 @@ impl Archiving {
         failures: Option<Arc<SqsQueue>>,
     ) -> Archiving {
         let (followed, trouble, packed) = (RwLock::default(), RwLock::default(), Mutex::default());
-        Archiving { config, destination, leases, failures, followed, trouble, packed }
+        let (outbox, feed_seen) = (OnceLock::new(), Arc::default());
+        Archiving { config, destination, leases, failures, outbox, feed_seen, followed, trouble, packed }
     }
 
     /// The queue of what Lambda gave up, as the configuration names it.
@@ -115,6 +122,17 @@ impl Archiving {
         Ok(Archive::new(&self.config.table.name, self.writer(instance)?, instance.metrics.clone()))
     }
 
+    /// What is to be told of what is archived; `None`: nobody is.
+    pub(crate) fn outbox(&self, instance: &Instance) -> Result<Option<Arc<Outbox>>, Failure> {
+        let Some(feed) = &self.config.feed else { return Ok(None) };
+        if let Some(outbox) = self.outbox.get() {
+            return Ok(Some(outbox.clone()));
+        }
+        let (table, destination) = (&self.config.table.name, self.config.destination.to_string());
+        let outbox = Arc::new(Outbox::new(self.writer(instance)?, table, &destination, feed.with_image));
+        Ok(Some(self.outbox.get_or_init(|| outbox).clone()))
+    }
+
     /// The right to remove what lies aside.
     pub(crate) fn aside(&self, instance: &Instance) -> Result<AsidePurger, Failure> {
         Ok(AsidePurger::new(self.destination.purger(&instance.store, &retries(instance))?))
@@ -133,18 +151,24 @@ impl Archiving {
         Ok(Follower {
             places: ShardPlaces::new(destination.clone(), table, stream.name()),
             archive: Archive::new(table, destination, instance.metrics.clone()),
+            outbox: self.outbox(instance)?,
             stream: Arc::new(stream),
             leases: self.leases.catalog(&retries(instance)),
             clock: instance.clock.clone(),
-            // The folder's lock makes it one process's.
-            holder: format!("data folder {}", instance.store.data_folder().0),
+            holder: holder(instance),
             nonces: instance.nonces.clone(),
             seen,
         })
     }
 }
 
-fn retries(instance: &Instance) -> Retries {
+/// Who this process is towards others: the folder's lock makes it one process's.
+pub(crate) fn holder(instance: &Instance) -> String {
+    format!("data folder {}", instance.store.data_folder().0)
+}
+
+/// How calls to what is on this machine are tried again.
+pub(crate) fn retries(instance: &Instance) -> Retries {
     Retries::new(instance.clock.clone(), instance.nonces.clone(), instance.metrics.clone())
 }
 

@@ -9,6 +9,7 @@ use crate::cli::Place;
 use crate::control::server::{self, Runner};
 use crate::execute::execute;
 use crate::exit::{Failure, tell};
+use crate::feeding;
 use crate::folder::{Folder, IfMissing, is_data_folder};
 use crate::hooks::Hooks;
 use crate::instance::Instance;
@@ -84,6 +85,9 @@ pub(crate) async fn serve(
     }
     for archiving in instance.all_archivings().into_iter().filter(|archiving| !archiving.is_own()) {
         tasks.spawn(archiving::follow(instance.clone(), archiving, driven.clone()));
+    }
+    for archiving in instance.all_archivings() {
+        tasks.spawn(feeding::feed(instance.clone(), archiving, driven.clone()));
     }
     for archiving in packing::to_pack(instance.all_archivings()) {
         tasks.spawn(packing::pack_by_schedule(instance.clone(), archiving, cancel.clone()));

@@ -20,10 +20,12 @@ use engine::wrap::owned::Ownership;
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use local::credentials::Keyring;
+use local::feed_file::FeedFile;
 use local::journal::FileJournal;
 use local::sqlite::catalog::SqliteCatalog;
 use local::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::sync::OnceCell;
 
@@ -64,6 +66,8 @@ pub(crate) struct Instance {
     pub(crate) tables: Option<Own>,
     /// Leases that are no table's: one file, opened once.
     pub(crate) leases: OnceCell<Arc<SqliteCatalog>>,
+    /// Files that are told what is archived, by their paths: each has one writer.
+    pub(crate) feed_files: Mutex<BTreeMap<PathBuf, Arc<FeedFile>>>,
     /// The queue of the events of buckets here.
     pub(crate) queue: Arc<dyn EventQueue>,
     /// Events given up.

@@ -58,3 +58,7 @@ pub(crate) const CONDITION_BYTES_MAX: usize = 64 << 10;
 pub(crate) const CONDITION_STEPS_MAX: u64 = 100_000_000;
 /// KiB in memory of the records that an `archive restore` with a condition has judged; more lie in a temporary file.
 pub(crate) const NOTED_CACHE_KIB: usize = 16 << 10;
+/// How long a feed that cannot be opened is left alone.
+pub(crate) const FEED_OPEN_AGAIN: SpanMs = SpanMs::seconds(30);
+/// How long a deletion may wait to be told before `status --check` complains.
+pub(crate) const FEED_LAG_MAX: SpanMs = SpanMs::minutes(15);

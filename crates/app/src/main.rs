@@ -16,6 +16,7 @@ mod daemon;
 mod execute;
 mod exit;
 mod feed;
+mod feeding;
 mod folder;
 mod home;
 mod hooks;

@@ -6,7 +6,9 @@ use crate::exit::Failure;
 use aws::dynamodb::{DynamoDbCatalog, DynamoDbTable, create_table, key_of_table};
 use aws::parse::Channel;
 use aws::parse::records::RecordedTable;
-use aws::{AnswersHere, DynamoDbStream, QueueHolds, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key};
+use aws::{
+    AnswersHere, DynamoDbStream, QueueFeed, QueueHolds, S3Bucket, Services, SqsQueue, SqsSettings, copies_per_key,
+};
 use engine::config::{ArchiveConfig, EventChannel, EventsPlace, PolicyConfig, Remote, ServiceConfig, TablePlace};
 use engine::error::{ErrorKind, PortResult};
 use engine::ports::clock::{Clock, Nonces};
@@ -101,6 +103,12 @@ impl Remotes {
         let (_, config) = self.services.service(queue.service.as_deref()).await?;
         let settings = SqsSettings { holds: QueueHolds::Failures, ..SqsSettings::default() };
         Ok(SqsQueue::new(&config, &queue.name, settings, clock))
+    }
+
+    /// A queue that is told what is archived.
+    pub(crate) async fn queue_feed(&self, queue: &Remote) -> PortResult<QueueFeed> {
+        let (_, config) = self.services.service(queue.service.as_deref()).await?;
+        Ok(QueueFeed::new(&config, &queue.name))
     }
 
     /// Checks the table of a catalog, which is made if a person said so.

@@ -72,6 +72,7 @@ pub(crate) async fn open(
         intakes: RwLock::new(BTreeMap::new()),
         archivings: RwLock::default(),
         not_archived: RwLock::default(),
+        feed_files: Mutex::default(),
         tables,
         leases: tokio::sync::OnceCell::new(),
         config,
@@ -352,6 +353,7 @@ fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failur
         pack: Packing::Off,
         removes_originals: false,
         tiers: Tiers::default(),
+        feed: None,
     })
 }
 

@@ -13,6 +13,7 @@ mod service;
 mod services;
 mod sqs;
 mod streams;
+mod webhook;
 
 pub use aws_config::SdkConfig;
 pub use here::AnswersHere;
@@ -20,6 +21,8 @@ pub use s3::{CopySizes, S3Bucket};
 pub use service::Service;
 pub use services::{Services, copies_per_key};
 pub use sqs::{
-    DeadLetterQueue, Holds as QueueHolds, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings, SqsQueue,
+    DeadLetterQueue, Holds as QueueHolds, QueueFeed, QueueLetter, Reason as DeadLetterReason, Settings as SqsSettings,
+    SqsQueue,
 };
 pub use streams::DynamoDbStream;
+pub use webhook::{HttpWebhook, WebhookSecret};

@@ -108,3 +108,9 @@ pub const STREAM_PAGE: i32 = 1_000;
 pub const ITERATORS_IN_A_ROW: usize = 4;
 /// Pages of a stream's shards: a hundred each, of a day.
 pub const SHARD_PAGES_MAX: usize = 10_000;
+/// How long a webhook may take to answer: shorter than the lease of who tells it.
+pub const WEBHOOK_WAIT: SpanMs = SpanMs::seconds(20);
+/// Bytes of a secret that signs messages.
+pub const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
+/// Bytes of one message of a feed, and of a request with several: what every queue takes.
+pub const FEED_MESSAGE_BYTES: usize = 256 << 10;

@@ -143,3 +143,11 @@ pub const PACK_GROUPS_KEPT: usize = 4;
 pub const FIND_DAYS_IN_FLIGHT: usize = 4;
 /// Bytes of archived records that are looked through at once.
 pub const SCAN_BYTES: u64 = 32 << 20;
+/// Bytes after which an object of a feed's outbox ends, with the line that crosses them.
+pub const OUTBOX_BYTES: usize = 1 << 20;
+/// Lines that a feed is told at once.
+pub const FEED_LINES: usize = 500;
+/// Bytes that a feed is told at once; a longer line goes alone.
+pub const FEED_BYTES: usize = 256 << 10;
+/// How often a feed looks for what other processes put into its outbox.
+pub const FEED_LOOK_EVERY: SpanMs = SpanMs::seconds(15);

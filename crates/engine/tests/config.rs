@@ -3,8 +3,8 @@
 
 use engine::config::schedule::Schedule;
 use engine::config::{
-    ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, Host, Packing, PolicyConfig,
-    Remote, ServiceConfig, Source, TablePlace, TablesConfig, Terms, Tier, TierClass, Tiers,
+    ArchiveConfig, CatalogPlace, Config, Destination, Endpoint, EventChannel, EventsPlace, FeedConfig, FeedTo, Host,
+    Packing, PolicyConfig, Remote, ServiceConfig, Source, TablePlace, TablesConfig, Terms, Tier, TierClass, Tiers,
 };
 use engine::policy::Mode;
 use lifecycle::archive::ServiceName;
@@ -272,9 +272,10 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
     let failures = prop::option::of(Just(Remote { service: Some("store".to_owned()), name: "failed".to_owned() }));
     let packing = (0..Packing::ALL.len(), any::<bool>());
     let service = "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}";
+    let feed = prop::option::of((a_feed(), any::<bool>()).prop_map(|(to, with_image)| FeedConfig { to, with_image }));
     let expire = prop::option::of(366..40_000_u32);
-    let parts = (service, destination, leases, failures, packing, expire);
-    parts.prop_map(move |(service, destination, leases, failures, (pack, removes_originals), expire)| {
+    let parts = (service, destination, leases, failures, packing, expire, feed);
+    parts.prop_map(move |(service, destination, leases, failures, (pack, removes_originals), expire, feed)| {
         let (service, pack) = (ServiceName::new(&service).expect("legal"), Packing::ALL[pack].0);
         let moves = [(90, TierClass::StandardIa), (365, TierClass::Glacier)];
         let moves = moves.map(|(after_days, class)| Tier { after_days, class }).to_vec();
@@ -284,8 +285,58 @@ fn an_archive() -> impl Strategy<Value = ArchiveConfig> {
             }
             _ => Tiers::default(),
         };
-        ArchiveConfig { table: table.clone(), service, destination, leases, failures, pack, removes_originals, tiers }
+        ArchiveConfig {
+            table: table.clone(),
+            service,
+            destination,
+            leases,
+            failures,
+            pack,
+            removes_originals,
+            tiers,
+            feed,
+        }
     })
+}
+
+fn a_feed() -> impl Strategy<Value = FeedTo> {
+    let url = |url: &str| FeedTo::Webhook { url: url.to_owned(), secret_file: "/etc/feed.secret".into() };
+    prop_oneof![
+        Just(FeedTo::File("/var/log/deletions.jsonl".into())),
+        Just(url("https://hooks.example.org/T1?key=x")),
+        Just(url("http://127.0.0.1:9999")),
+        Just(FeedTo::Queue(Remote { service: Some("store".to_owned()), name: "told.fifo".to_owned() })),
+    ]
+}
+
+#[test]
+fn a_feed_that_cannot_be_is_refused_with_the_fix() {
+    let with = |lines: &str| {
+        let archive = "[[archive]]\ntable = \"dynamodb://Orders\"\ndestination = \"s3://orders\"\n";
+        parse(&format!("{archive}{lines}\n"))
+    };
+    let secret = "feed_secret_file = \"/etc/feed.secret\"";
+    for (lines, why) in [
+        ("feed = \"/var/log/x\"", "is no feed"),
+        ("feed = \"file://var/log/x\"", "it takes three slashes"),
+        ("feed = \"file:///var/log/\"", "it takes three slashes"),
+        ("feed = \"https://example.org/x\"", "a webhook needs a secret"),
+        (&format!("feed = \"http://example.org/x\"\n{secret}"), "told in the clear"),
+        (&format!("feed = \"http://127.0.0.1.example.org/x\"\n{secret}"), "told in the clear"),
+        (&format!("feed = \"https://me:secret@example.org/x\"\n{secret}"), "is no address of a webhook"),
+        ("feed = \"https://example.org/x\"\nfeed_secret_file = \"feed.secret\"", "no absolute path"),
+        (&format!("feed = \"sqs://told\"\n{secret}"), "only a webhook has a secret"),
+        ("feed = \"sqs://nobody@told\"", "there is no service `nobody`"),
+        ("feed = \"sqs://told\"\nfailures = \"sqs://told\"", "are one queue"),
+        ("feed_image = true", "there is no `feed`"),
+    ] {
+        let refused = with(lines).expect_err(lines).to_string();
+        assert!(refused.contains(why), "{lines}: {refused}");
+    }
+    let config = with(&format!("feed = \"https://hooks.example.org/T1?key=x\"\n{secret}")).expect("sound");
+    let feed = config.archives[0].feed.as_ref().expect("asked for");
+    assert_eq!((feed.to.to_string().as_str(), feed.with_image), ("https://hooks.example.org/…", false));
+    assert!(!format!("{config:?}").contains("key=x"), "what stands behind the host may be a secret");
 }
 
 fn some_tables() -> impl Strategy<Value = TablesConfig> {

@@ -59,7 +59,7 @@ async fn archive_in_order(archive: &Archive, records: &[StreamRecord], done: &mu
         }
         for ended in archive.archive(records).await {
             match ended {
-                Ok(()) => *done += 1,
+                Ok(_) => *done += 1,
                 Err(error) => {
                     tracing::error!("a record is archived when it comes again: {}", chain(&error));
                     return;

@@ -183,6 +183,9 @@ async fn archived_table(
     bucket: &Remote,
     counters: &Arc<Counters>,
 ) -> PortResult<ArchivedTable> {
+    if let Some(feed) = &config.feed {
+        tracing::warn!(table = config.table.name, "functions have no feed: nothing is told to {}", feed.to);
+    }
     let at = services.service(config.table.service.as_deref()).await?;
     let destination = services.bucket(bucket).await?.writer();
     let table = config.table.name.clone();

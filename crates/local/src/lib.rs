@@ -1,10 +1,12 @@
-//! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint, tables.
+//! Adapters for one machine: SQLite catalog, bucket store, event spool, journal, S3 endpoint, tables, a feed's file.
 
 pub mod credentials;
 pub mod endpoint;
+pub mod feed_file;
 mod io_error;
 pub mod journal;
 pub mod limits;
+pub mod secret_file;
 pub mod spool;
 pub mod sqlite;
 pub mod store;

@@ -50,3 +50,5 @@ pub const JOURNAL_BATCH_LINES: usize = 4_096;
 pub const AUDIT_FAULTS: usize = 1_000;
 /// Rows of a batch that one transaction of the catalog changes: bounds how long a put waits behind a cleaner.
 pub const CHANGES_AT_ONCE: usize = 64;
+/// Bytes of a file with a secret.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;

@@ -16,6 +16,7 @@ use aws::parse::failures::{FailedRecords, Place, read_failed};
 use aws::parse::records::{RecordedTable, cause_of_record, read_record, table_of_stream};
 use aws::{QueueLetter, SqsQueue};
 use engine::error::{ErrorKind, PortResult};
+use engine::flows::archive::{Archive, Batch};
 use engine::flows::redrive_records::RedriveRecords;
 use engine::flows::resolve::Resolving;
 use engine::format::laid_aside::Note;
@@ -23,6 +24,7 @@ use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::streams::StreamRecord;
 use engine::report::{Report, chain};
 use engine::steps::aside::{Laid, laid_aside, read_aside};
+use engine::steps::outbox::REDRIVEN;
 use futures_util::{StreamExt, stream};
 use lifecycle::ids::PolicyName;
 use lifecycle::time::UnixMs;
@@ -245,7 +247,9 @@ async fn redrive_aside(
     let aside = archiving.aside(instance)?;
     let table = instance.services.key_of_table(&archiving.config.table).await;
     let read = |note: &Note| read_note(archiving, &table, note);
-    let flow = RedriveRecords { archive: &archive, reader: reader.as_ref(), aside: &aside, read: &read };
+    let outbox = archiving.outbox(instance)?;
+    let (reader, outbox) = (reader.as_ref(), outbox.as_deref());
+    let flow = RedriveRecords { archive: &archive, reader, outbox, aside: &aside, read: &read };
     let flow = &flow;
     let (mut ended, count) = (0, laid.len());
     let mut all = stream::iter(laid)
@@ -292,14 +296,14 @@ async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) 
         FailedRecords::Whole(records) => {
             let read: Result<Vec<_>, _> = records.iter().map(|record| read_record(record, &recorded)).collect();
             let records = read.map_err(|error| Failure::failed(error.to_string()))?;
-            laid_aside_of(archive.archive_or_lay_aside(&records).await)
+            archive_all(instance, archiving, &archive, records).await
         }
         FailedRecords::Place(place) => {
             let stream = instance.services.stream_named(&archiving.config, &place.stream, recorded).await?;
             let mut resolving = Resolving::open(&stream, &place.stretch).await?;
             let mut aside = Vec::new();
             while let Some(records) = resolving.next().await? {
-                aside.extend(laid_aside_of(archive.archive_or_lay_aside(&records).await)?);
+                aside.extend(archive_all(instance, archiving, &archive, records).await?);
             }
             match resolving.lost() {
                 None => Ok(aside),
@@ -311,9 +315,22 @@ async fn redrive_letter(instance: &Instance, queue: &str, letter: &QueueLetter) 
     }
 }
 
-fn laid_aside_of(ended: Vec<PortResult<Option<String>>>) -> Result<Vec<String>, Failure> {
-    let ended: Vec<Option<String>> = ended.into_iter().collect::<PortResult<_>>()?;
-    Ok(ended.into_iter().flatten().collect())
+/// Archives what was deleted among some records, and has it told where somebody is; why those lie aside that cannot be.
+async fn archive_all(
+    instance: &Instance,
+    archiving: &Archiving,
+    archive: &Archive,
+    records: Vec<StreamRecord>,
+) -> Result<Vec<String>, Failure> {
+    let mut batch = Batch::of(records);
+    if let Some(error) = batch.archive(archive).await {
+        return Err(error.into());
+    }
+    let archived = batch.archived();
+    if let Some(outbox) = archiving.outbox(instance)?.filter(|_| !archived.is_empty()) {
+        outbox.put(REDRIVEN, REDRIVEN, &archived).await?;
+    }
+    Ok(batch.aside())
 }
 
 async fn view_of_aside(instance: &Instance, aside: Aside, only: Option<u64>) -> DeadLetterView {

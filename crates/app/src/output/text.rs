@@ -148,6 +148,11 @@ fn status(text: &mut String, of: &Status) {
         };
         let shards = plural(*shards, "shard", "shards");
         line(text, format_args!("{table}: deleted records -> {destination}/{service}/, {shards}, {behind}"));
+        if let Some(feed) = &archive.feed {
+            let oldest = feed.oldest_ms.map(|at| format!(", the oldest {}", relative(UnixMs(at), now)));
+            let waiting = plural(feed.waiting, "deletion", "deletions");
+            line(text, format_args!("{table}: told to {}, {waiting} waiting{}", feed.to, oldest.unwrap_or_default()));
+        }
     }
     let oldest = of.queue.oldest_ms.map(|at| format!(", the oldest from {}", relative(UnixMs(at), now)));
     line(

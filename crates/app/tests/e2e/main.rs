@@ -7,6 +7,7 @@ mod dead_letters;
 #[path = "../../../aws/tests/emulator/mod.rs"]
 mod emulator;
 mod faults;
+mod feeds;
 mod own_tables;
 mod ownership;
 mod packs;

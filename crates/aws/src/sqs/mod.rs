@@ -10,9 +10,11 @@
 //! that was named are believed; an event of the other one comes without an order, and a look decides (V9).
 
 mod dead;
+mod feed;
 mod held;
 mod letters;
 
+pub use feed::QueueFeed;
 pub use letters::QueueLetter;
 
 use crate::error_map::Call;

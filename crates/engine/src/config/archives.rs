@@ -1,5 +1,6 @@
 //! Tables whose deleted records are archived, as the configuration names them: `[[archive]]`. Pure.
 
+use super::feeds::{FeedConfig, FeedTo, RawFeed};
 use super::location;
 use super::raw::RawArchive;
 use super::services::{CatalogPlace, Remote, ServiceConfig, TablePlace, parse_catalog, parse_queue, same_thing};
@@ -31,6 +32,8 @@ pub struct ArchiveConfig {
     pub removes_originals: bool,
     /// Where its objects move to as they grow old, and when they go: what `archive tiers` has the bucket do.
     pub tiers: Tiers,
+    /// Who is told what is archived, if anybody is.
+    pub feed: Option<FeedConfig>,
 }
 
 /// When archived records are packed into Parquet.
@@ -67,11 +70,19 @@ impl ArchiveConfig {
             CatalogPlace::Table(place) => Some(&place.table),
             CatalogPlace::Local => None,
         };
-        [Some(&self.table), destination, leases, self.failures.as_ref()]
+        [Some(&self.table), destination, leases, self.failures.as_ref(), self.feed_queue()]
             .into_iter()
             .flatten()
             .map(|remote| remote.service.as_ref())
             .collect()
+    }
+
+    /// The queue that is told what is archived, if it is a queue.
+    fn feed_queue(&self) -> Option<&Remote> {
+        match self.feed.as_ref().map(|feed| &feed.to) {
+            Some(FeedTo::Queue(queue)) => Some(queue),
+            _ => None,
+        }
     }
 }
 
@@ -84,6 +95,7 @@ pub(super) struct PlacedArchive {
     pub(super) destination_at: Range<usize>,
     leases_at: Range<usize>,
     failures_at: Range<usize>,
+    feed_at: Range<usize>,
 }
 
 impl Check<'_> {
@@ -107,6 +119,12 @@ impl Check<'_> {
                 self.known_service(placed.leases_at.clone(), Some(&place.table), services);
             }
             self.known_service(placed.failures_at.clone(), failures.as_ref(), services);
+            let told = placed.archive.feed_queue();
+            self.known_service(placed.feed_at.clone(), told, services);
+            if told.zip(failures.as_ref()).is_some_and(|(told, failures)| same_thing(services, told, failures)) {
+                let fix = "name another queue: what is read from that one is what Lambda gave up";
+                self.wrong(Some(placed.feed_at.clone()), "`feed` and `failures` are one queue", fix);
+            }
             let meets = |policy: &PolicyConfig| {
                 let source = policy
                     .source
@@ -199,7 +217,9 @@ impl Check<'_> {
 
     fn archive(&mut self, raw: Spanned<RawArchive>) -> Option<PlacedArchive> {
         let (section, raw) = parts(raw);
-        let RawArchive { table, service, destination, leases, failures, pack, originals, tiers, expire } = raw;
+        let RawArchive { table, service, destination, leases, failures, pack, originals, tiers, expire, .. } = raw;
+        let RawArchive { feed, feed_image: image, feed_secret_file: secret_file, .. } = raw;
+        let feed = self.feed(&section, RawFeed { to: feed, image, secret_file });
         let table = self.needed("an archive", &section, "table", TABLE, table);
         let bucket = "destination = \"s3://orders-archive\"";
         let destination = self.needed("an archive", &section, "destination", bucket, destination);
@@ -234,8 +254,10 @@ impl Check<'_> {
         let (destination_at, destination) = destination?;
         let (pack, removes_originals) = (pack?, removes_originals?);
         let (service, leases, failures, tiers) = (service?, leases?, failures?, tiers?);
-        let archive = ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers };
-        Some(PlacedArchive { archive, table_at, destination_at, leases_at, failures_at })
+        let (feed_at, feed) = feed?.map_or((table_at.clone(), None), |(at, feed)| (at, Some(feed)));
+        let archive =
+            ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers, feed };
+        Some(PlacedArchive { archive, table_at, destination_at, leases_at, failures_at, feed_at })
     }
 }
 

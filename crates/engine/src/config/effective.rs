@@ -2,7 +2,8 @@
 
 use super::span::format_span;
 use super::{
-    ArchiveConfig, CatalogPlace, Config, Host, PolicyConfig, ServiceConfig, TablesConfig, Terms, Tier, TierClass,
+    ArchiveConfig, CatalogPlace, Config, FeedConfig, FeedTo, Host, PolicyConfig, ServiceConfig, TablesConfig, Terms,
+    Tier, TierClass,
 };
 use crate::policy::Mode;
 use lifecycle::breaker::BreakerRule;
@@ -65,7 +66,7 @@ fn of_tables(tables: &TablesConfig, beside: Option<SocketAddr>) -> Vec<String> {
 }
 
 fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
-    let ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers } = archive;
+    let ArchiveConfig { table, service, destination, leases, failures, pack, removes_originals, tiers, feed } = archive;
     let leases = match leases {
         CatalogPlace::Local => "local".to_owned(),
         CatalogPlace::Table(table) => table.to_string(),
@@ -85,6 +86,13 @@ fn of_archive(archive: &ArchiveConfig) -> Vec<String> {
     }
     lines.extend(tiers.expire_days.map(|days| format!("expire = \"{days}d\"")));
     lines.extend(failures.as_ref().map(|queue| format!("failures = {}", text(&format!("sqs://{queue}")))));
+    if let Some(FeedConfig { to, with_image }) = feed {
+        lines.push(format!("feed = {}", text(&to.as_written())));
+        lines.push(format!("feed_image = {with_image}"));
+        if let FeedTo::Webhook { secret_file, .. } = to {
+            lines.push(format!("feed_secret_file = {}", text(&secret_file.display().to_string())));
+        }
+    }
     lines
 }
 

@@ -2,11 +2,12 @@
 //! [`Config`], which cannot hold an impossible combination. Every refusal names the line and the fix.
 //!
 //! There are no secrets in it: the endpoint's credentials are generated and live in the data folder, those of services come
-//! from where every AWS tool looks. Laws: I4 (a rule
+//! from where every AWS tool looks, and a webhook's is in a file of its own. Laws: I4 (a rule
 //! that keeps nothing is refused), and the ground for I5 and I13 (sources and destinations never overlap).
 
 mod archives;
 mod effective;
+mod feeds;
 mod location;
 mod raw;
 mod remote;
@@ -19,6 +20,7 @@ mod validate;
 mod warnings;
 
 pub use archives::{ArchiveConfig, Packing, parse_table};
+pub use feeds::{FeedConfig, FeedTo};
 pub use location::{Destination, Host, Source, check_bucket_name};
 pub use services::{CatalogPlace, EventChannel, EventsPlace, Remote, ServiceConfig, TablePlace};
 pub use tables::{LOCAL_SERVICE, RECORDS_BUCKET, TablesConfig, is_reserved_table};

@@ -35,6 +35,9 @@ pub(super) struct RawArchive {
     pub(super) originals: Option<Spanned<String>>,
     pub(super) tiers: Option<Spanned<Vec<RawTier>>>,
     pub(super) expire: Option<Spanned<String>>,
+    pub(super) feed: Option<Spanned<String>>,
+    pub(super) feed_image: Option<Spanned<bool>>,
+    pub(super) feed_secret_file: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

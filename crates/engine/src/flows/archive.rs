@@ -9,7 +9,7 @@
 //! batch archived; given again, the rest is. Laws: I8 (the stream's position moves on after this), I11.
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::format::archived::{META_DELETION, body, metadata};
+use crate::format::archived::{META_DELETION, Stored, body, metadata};
 use crate::format::laid_aside::Note;
 use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
 use crate::ports::metrics::{Counter, Metrics};
@@ -18,6 +18,7 @@ use crate::ports::streams::{Change, DeletedRecord, StreamRecord};
 use crate::report::chain;
 use crate::steps::aside::aside_name;
 use crate::steps::json_object;
+use crate::steps::outbox::Told;
 use crate::wrap::lazy::Lazy;
 use futures_util::{StreamExt, stream};
 use lifecycle::archive::Sequence;
@@ -38,10 +39,21 @@ pub struct Archive {
     heeds_conditions: Lazy<()>,
 }
 
+/// What a record of a stream became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// Nothing: it tells of no deletion.
+    Nothing,
+    /// An object of the archive, now or before.
+    Stored(Stored),
+    /// A note that lies aside, since it can never be archived as it is: why.
+    Aside(String),
+}
+
 /// How putting a record ended.
 enum Put {
     /// It is there.
-    Counted(Counter),
+    Counted(Counter, Stored),
     /// It can never be.
     Never(String),
 }
@@ -52,20 +64,15 @@ impl Archive {
         Archive { table: table.to_owned(), destination, metrics, heeds_conditions: Lazy::new() }
     }
 
-    /// Archives what was deleted among some records of one shard, in order; how each one ended. Records that follow a failed
+    /// Archives what was deleted among some records of one shard, in order; what each one became. Records that follow a failed
     /// one may be archived all the same: given again, they are found.
-    pub async fn archive(&self, records: &[StreamRecord]) -> Vec<PortResult<()>> {
-        self.archive_or_lay_aside(records).await.into_iter().map(|ended| ended.map(drop)).collect()
-    }
-
-    /// The same, and it says of each whether it lies aside now; `Some`: why.
-    pub async fn archive_or_lay_aside(&self, records: &[StreamRecord]) -> Vec<PortResult<Option<String>>> {
+    pub async fn archive(&self, records: &[StreamRecord]) -> Vec<PortResult<Became>> {
         if let Err(error) = self.heeds_conditions.get(|| self.ask_for_conditions()).await {
             return records.iter().map(|_| Err(error.clone())).collect();
         }
         // Those of one name in their order, so that the first has the plain one.
         let mut by_name: BTreeMap<ObjectKey, Vec<usize>> = BTreeMap::new();
-        let mut ended: Vec<PortResult<Option<String>>> = records.iter().map(|_| Ok(None)).collect();
+        let mut ended: Vec<PortResult<Became>> = records.iter().map(|_| Ok(Became::Nothing)).collect();
         for (place, record) in records.iter().enumerate() {
             let name = match &record.change {
                 Change::Written => continue,
@@ -76,7 +83,7 @@ impl Archive {
         }
         let mut groups = stream::iter(by_name.into_values().collect::<Vec<_>>())
             .map(|group| async move {
-                let mut ended: Vec<(usize, PortResult<Option<String>>)> = Vec::with_capacity(group.len());
+                let mut ended: Vec<(usize, PortResult<Became>)> = Vec::with_capacity(group.len());
                 for place in group {
                     // One that fails holds up those of its name, which would have its place.
                     let how = match ended.last() {
@@ -107,37 +114,36 @@ impl Archive {
         Err(PortError::new("archive records", &self.table, ErrorKind::NotSetUp(why.to_owned())))
     }
 
-    /// `Some`: why it lies aside.
-    async fn one(&self, record: &StreamRecord) -> PortResult<Option<String>> {
+    async fn one(&self, record: &StreamRecord) -> PortResult<Became> {
         let (why, key, whole) = match &record.change {
-            Change::Written => return Ok(None),
+            Change::Written => return Ok(Became::Nothing),
             Change::Unreadable { why, record } => (why.clone(), None, record),
             Change::Deleted(deleted) => match self.put(deleted).await? {
-                Put::Counted(counter) => {
+                Put::Counted(counter, stored) => {
                     self.metrics.add(counter, 1);
-                    return Ok(None);
+                    return Ok(Became::Stored(stored));
                 }
                 Put::Never(why) => (why, Some(deleted.key_names.clone()), &deleted.record),
             },
         };
         let note = Note::new(&self.table, &why, key, whole.clone());
         self.lay_aside(&record.sequence, &note).await?;
-        Ok(Some(why))
+        Ok(Became::Aside(why))
     }
 
-    /// Archives a record that lies aside, once more; `Some`: why it can still not be. What is there already is found, so that
-    /// a command that was stopped half-way can simply be given again.
-    pub async fn archive_again(&self, record: &StreamRecord) -> PortResult<Option<String>> {
+    /// Archives a record that lies aside, once more: the object that it is, or why it can still not be one. What is there
+    /// already is found, so that a command that was stopped half-way can simply be given again.
+    pub async fn archive_again(&self, record: &StreamRecord) -> PortResult<Result<Option<Stored>, String>> {
         self.heeds_conditions.get(|| self.ask_for_conditions()).await?;
         match &record.change {
-            Change::Written => Ok(None),
-            Change::Unreadable { why, .. } => Ok(Some(why.clone())),
+            Change::Written => Ok(Ok(None)),
+            Change::Unreadable { why, .. } => Ok(Err(why.clone())),
             Change::Deleted(deleted) => Ok(match self.put(deleted).await? {
-                Put::Counted(counter) => {
+                Put::Counted(counter, stored) => {
                     self.metrics.add(counter, 1);
-                    None
+                    Ok(Some(stored))
                 }
-                Put::Never(why) => Some(why),
+                Put::Never(why) => Err(why),
             }),
         }
     }
@@ -150,11 +156,11 @@ impl Archive {
             metadata: metadata(record, &content),
             ..Attributes::default()
         };
-        let identity = deletion.identity();
+        let (identity, size) = (deletion.identity(), content.len() as u64);
         let own_name = deletion.own_name();
         for name in [deletion.plain_name(), own_name.clone()] {
             match self.destination.put_new(&name, content.clone(), &attributes).await {
-                Ok(true) => return Ok(Put::Counted(Counter::Archived)),
+                Ok(true) => return Ok(Put::Counted(Counter::Archived, Stored { name, size })),
                 Ok(false) => {}
                 // The store says that it will never take this one, such as for its size.
                 Err(error) if matches!(error.kind, ErrorKind::Invalid(_)) => return Ok(Put::Never(chain(&error))),
@@ -166,7 +172,7 @@ impl Archive {
                 return Err(PortError::new("archive record", name, ErrorKind::Unavailable));
             };
             if there.metadata.get(META_DELETION) == Some(&identity) {
-                return Ok(Put::Counted(Counter::ArchivedBefore));
+                return Ok(Put::Counted(Counter::ArchivedBefore, Stored { name, size }));
             }
         }
         Ok(Put::Never(format!("{own_name} says nothing of this deletion, and has the name that only it can have")))
@@ -180,5 +186,56 @@ impl Archive {
             tracing::error!(table = self.table, object = %name, "a deleted record was laid aside: {}", note.why);
         }
         Ok(())
+    }
+}
+
+/// The records of one reading of a shard, on their way to the archive: what failed is given again, and nothing else.
+pub struct Batch {
+    records: Vec<StreamRecord>,
+    left: Vec<usize>,
+    became: Vec<Became>,
+}
+
+impl Batch {
+    /// Some records of one shard, in its order; nothing of them is archived yet.
+    pub fn of(records: Vec<StreamRecord>) -> Batch {
+        let (left, became) = ((0..records.len()).collect(), vec![Became::Nothing; records.len()]);
+        Batch { records, left, became }
+    }
+
+    /// Archives what is left; why not all of it, of the first.
+    pub async fn archive(&mut self, archive: &Archive) -> Option<PortError> {
+        let left: Vec<StreamRecord> = self.left.iter().map(|place| self.records[*place].clone()).collect();
+        let (mut failed, mut first) = (Vec::new(), None);
+        for (place, ended) in self.left.drain(..).zip(archive.archive(&left).await) {
+            match ended {
+                Ok(became) => self.became[place] = became,
+                Err(error) => {
+                    failed.push(place);
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        self.left = failed;
+        first
+    }
+
+    /// The deletions that are objects by now, in their order.
+    pub fn archived(&self) -> Vec<Told<'_>> {
+        let all = self.records.iter().zip(&self.became);
+        let archived = all.filter_map(|(record, became)| match (&record.change, became) {
+            (Change::Deleted(deleted), Became::Stored(stored)) => Some((deleted.as_ref(), stored)),
+            _ => None,
+        });
+        archived.collect()
+    }
+
+    /// Why those lie aside that can never be archived.
+    pub fn aside(&self) -> Vec<String> {
+        let why = self.became.iter().filter_map(|became| match became {
+            Became::Aside(why) => Some(why.clone()),
+            Became::Nothing | Became::Stored(_) => None,
+        });
+        why.collect()
     }
 }

@@ -3,13 +3,14 @@
 //! Any number of processes may follow one stream. Each shard belongs to who has its lease; who dies is followed by another
 //! when that is over. A parent is read to its end before its children begin, so that the deletions of one key are archived in
 //! their order. The place up to which a shard is read is written after everything before it is durable in the archive, so a
-//! crash reads some records again, which makes no second object (I8).
+//! crash reads some records again, which makes no second object (I8). Where somebody is to be told, what was archived is put
+//! into the outbox in between, and told from there (`flows/feed.rs`).
 //!
 //! An outage of the archive holds the shard at its place, for as long as the outage lasts; what the stream drops meanwhile
 //! (after a day) is told as a gap, with its exact edges, and kept as an object. Laws: I8, I10, I11.
 
-use crate::error::{ErrorKind, PortError, PortResult};
-use crate::flows::archive::Archive;
+use crate::error::{ErrorKind, PortResult};
+use crate::flows::archive::{Archive, Batch};
 use crate::limits::{
     PLACES_LOOK_EVERY, SHARD_CHECKPOINT_EVERY, SHARD_IDLE, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY, SHARDS_IN_FLIGHT,
     SHARDS_LOOK_EVERY, STREAM_WAIT_MAX, STREAM_WAIT_MIN,
@@ -19,6 +20,7 @@ use crate::ports::clock::{Clock, Nonces};
 use crate::ports::metrics::Counter;
 use crate::ports::streams::{Change, Position, Read, RecordStream, Shard, ShardId, StreamRecord};
 use crate::report::chain;
+use crate::steps::outbox::Outbox;
 use crate::steps::shard_places::{Place, ShardPlaces};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -36,6 +38,8 @@ pub struct Follower {
     pub stream: Arc<dyn RecordStream>,
     /// Where deleted records go.
     pub archive: Archive,
+    /// What is to be told of what is archived, where somebody is.
+    pub outbox: Option<Arc<Outbox>>,
     /// How far each shard is read.
     pub places: ShardPlaces,
     /// Whose each shard is.
@@ -402,9 +406,8 @@ impl Reading<'_> {
     ) -> PortResult<bool> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(true) };
         self.tell_lost(Some(&(first.sequence.clone(), first.at))).await?;
-        let mut left: Vec<StreamRecord> = records.to_vec();
-        let mut tries = 0;
-        while let Some(error) = self.archive_left(&mut left).await {
+        let (mut batch, mut tries) = (Batch::of(records.to_vec()), 0);
+        while let Some(error) = batch.archive(&self.follower.archive).await {
             let (trouble, table) = (chain(&error), &self.follower.archive.table);
             tracing::warn!(table, shard = %self.shard, "archiving is tried again: {trouble}");
             self.follower.seen.note(self.shard, |seen| seen.trouble = Some(trouble));
@@ -420,6 +423,10 @@ impl Reading<'_> {
         if !hold.keep().await? {
             return Ok(false);
         }
+        let archived = batch.archived();
+        if let Some(outbox) = self.follower.outbox.as_ref().filter(|_| !archived.is_empty()) {
+            outbox.put(self.follower.stream.name(), &self.shard.0, &archived).await?;
+        }
         self.place = Place { after: Some((last.sequence.clone(), last.at)), ..Place::default() };
         self.follower.seen.note(self.shard, |seen| {
             seen.last = Some(last.at);
@@ -432,14 +439,6 @@ impl Reading<'_> {
             self.write_place().await?;
         }
         Ok(true)
-    }
-
-    /// Leaves those that could not be archived; why, of the first.
-    async fn archive_left(&self, left: &mut Vec<StreamRecord>) -> Option<PortError> {
-        let ended = self.follower.archive.archive(left).await;
-        let mut failed = ended.iter();
-        left.retain(|_| failed.next().is_some_and(Result::is_err));
-        ended.into_iter().find_map(Result::err)
     }
 
     fn caught_up(&self) {

@@ -6,6 +6,7 @@ pub mod breaker;
 pub mod clean;
 pub mod disown;
 pub mod enable_archive;
+pub mod feed;
 pub mod find_record;
 pub mod follow;
 pub mod handle;

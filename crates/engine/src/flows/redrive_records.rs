@@ -7,9 +7,10 @@ use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::archive::Archive;
 use crate::format::laid_aside::Note;
 use crate::ports::objects::ObjectRead;
-use crate::ports::streams::StreamRecord;
+use crate::ports::streams::{Change, StreamRecord};
 use crate::report::Report;
 use crate::steps::aside::{AsidePurger, Laid, read_aside};
+use crate::steps::outbox::{Outbox, REDRIVEN};
 
 /// Reads a note's record as the table's stream would tell it; an error in words: it says not even where it stood.
 pub type ReadNote<'a> = &'a (dyn Fn(&Note) -> Result<StreamRecord, String> + Sync);
@@ -20,6 +21,8 @@ pub struct RedriveRecords<'a> {
     pub archive: &'a Archive,
     /// The same, to read.
     pub reader: &'a dyn ObjectRead,
+    /// What is to be told, where somebody is.
+    pub outbox: Option<&'a Outbox>,
     /// The right to remove notes.
     pub aside: &'a AsidePurger,
     /// How records are read.
@@ -41,8 +44,9 @@ impl RedriveRecords<'_> {
         let Some(note) = read_aside(self.reader, &laid.name).await? else { return Ok(false) };
         let refused = |why: String| PortError::new("archive record", &laid.name, ErrorKind::Invalid(why));
         let record = (self.read)(&note).map_err(refused)?;
-        if let Some(why) = self.archive.archive_again(&record).await? {
-            return Err(PortError::new("archive record", &laid.name, ErrorKind::Invalid(format!("still not: {why}"))));
+        let stored = self.archive.archive_again(&record).await?.map_err(|why| refused(format!("still not: {why}")))?;
+        if let (Some(outbox), Some(stored), Change::Deleted(deleted)) = (self.outbox, &stored, &record.change) {
+            outbox.put(REDRIVEN, REDRIVEN, &[(deleted.as_ref(), stored)]).await?;
         }
         self.aside.remove(&laid.name).await?;
         Ok(true)

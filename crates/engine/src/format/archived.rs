@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use lifecycle::archive::{Cause, Sequence, ServiceName, hash_of};
+use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +46,15 @@ struct Ours {
     sequence: String,
     /// The names of the key's attributes, in the order of the key schema.
     key: Vec<String>,
+}
+
+/// The object that a deletion became, now or before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub name: ObjectKey,
+    /// Bytes of its body.
+    pub size: u64,
 }
 
 /// An archived record, read back.

@@ -1,6 +1,7 @@
 //! What adapters store alike, as it is stored: layouts with a version, and how single values are written. Pure.
 
 pub mod archived;
+pub mod feed_line;
 pub mod journal_line;
 pub mod laid_aside;
 pub mod packed;

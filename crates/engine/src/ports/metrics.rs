@@ -42,11 +42,13 @@ pub enum Counter {
     LaidAside,
     /// Gaps in streams: records lost before they were read.
     Gaps,
+    /// Deletions told to feeds, those that were told twice included.
+    Told,
 }
 
 impl Counter {
     /// All of them, in the order shown.
-    pub const ALL: [Counter; 18] = [
+    pub const ALL: [Counter; 19] = [
         Counter::EventsHandled,
         Counter::EventsAgain,
         Counter::EventsGivenUp,
@@ -65,6 +67,7 @@ impl Counter {
         Counter::ArchivedBefore,
         Counter::LaidAside,
         Counter::Gaps,
+        Counter::Told,
     ];
 
     /// The name in `status --json` and, later, in metrics.
@@ -88,6 +91,7 @@ impl Counter {
             Counter::ArchivedBefore => "archived_before",
             Counter::LaidAside => "laid_aside",
             Counter::Gaps => "stream_gaps",
+            Counter::Told => "told",
         }
     }
 }

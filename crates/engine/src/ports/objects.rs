@@ -283,7 +283,8 @@ pub enum Purged {
     Changed,
 }
 
-/// Deletes from a destination. Held by `steps/purge.rs`, and for notes of an archive by `steps/aside.rs`, only (I3).
+/// Deletes from a destination. Held by `steps/purge.rs`, and for an archive's notes and outbox by `steps/aside.rs` and
+/// `steps/outbox.rs`, only (I3).
 #[async_trait]
 pub trait ObjectPurge: Send + Sync {
     /// Deletes up to 1,000 objects; one result each, in the order asked.

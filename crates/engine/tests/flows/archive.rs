@@ -58,7 +58,7 @@ fn new() -> World {
     World::new(Source::Versioned, rules())
 }
 
-fn all_done(ended: &[PortResult<()>]) -> bool {
+fn all_done<T>(ended: &[PortResult<T>]) -> bool {
     ended.iter().all(Result::is_ok)
 }
 

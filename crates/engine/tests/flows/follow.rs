@@ -27,10 +27,11 @@ fn follower(world: &World, stream: &MemoryStream) -> Follower {
 }
 
 /// In a process whose calls that probe decides on.
-fn follower_through(world: &World, stream: &MemoryStream, probe: Arc<dyn Probe>) -> Follower {
+pub(super) fn follower_through(world: &World, stream: &MemoryStream, probe: Arc<dyn Probe>) -> Follower {
     Follower {
         stream: Arc::new(stream.clone()),
         archive: archive_through(world, Arc::clone(&probe)),
+        outbox: None,
         places: ShardPlaces::new(world.write_destination("places", probe), "Table", "stream"),
         leases: world.memory.catalog.clone(),
         clock: world.memory.clock.clone(),
@@ -41,7 +42,7 @@ fn follower_through(world: &World, stream: &MemoryStream, probe: Arc<dyn Probe>)
 }
 
 /// Lets time pass until it is so.
-async fn time_passes(world: &World, until: impl Fn() -> bool) {
+pub(super) async fn time_passes(world: &World, until: impl Fn() -> bool) {
     for _ in 0..10_000 {
         for _ in 0..200 {
             yield_now().await;
@@ -55,7 +56,7 @@ async fn time_passes(world: &World, until: impl Fn() -> bool) {
 }
 
 /// Lets them follow until it is so, then stops them.
-async fn followed(world: &World, followers: &[&Follower], until: impl Fn() -> bool) {
+pub(super) async fn followed(world: &World, followers: &[&Follower], until: impl Fn() -> bool) {
     let cancel = CancellationToken::new();
     let all = join_all(followers.iter().map(|follower| follower.run(&cancel)));
     let time = async {
@@ -66,7 +67,7 @@ async fn followed(world: &World, followers: &[&Follower], until: impl Fn() -> bo
 }
 
 /// The archived numbers (each deletion has its own), with the name of the record's key.
-fn archived(world: &World) -> BTreeMap<u64, String> {
+pub(super) fn archived(world: &World) -> BTreeMap<u64, String> {
     let mut numbers = BTreeMap::new();
     for (name, stored) in world.memory.destination.contents() {
         if name.as_str().starts_with(".afterimage/") {
@@ -102,7 +103,7 @@ fn new() -> (World, MemoryStream) {
     (World::new(Source::Versioned, rules()), MemoryStream::new())
 }
 
-fn delete(world: &World, stream: &MemoryStream, shard: &str, names: &[&str]) {
+pub(super) fn delete(world: &World, stream: &MemoryStream, shard: &str, names: &[&str]) {
     for name in names {
         stream.delete(shard, name, world.memory.clock.now(), Cause::User);
     }

@@ -10,6 +10,7 @@ mod backfill;
 mod clean;
 mod disown;
 mod driver;
+mod feed;
 mod follow;
 mod guards;
 mod mirror;

@@ -52,7 +52,7 @@ async fn redrive(world: &World, record: &StreamRecord) -> Report {
         None => Ok(record.clone()),
     };
     let reader = world.memory.destination.as_ref();
-    let flow = RedriveRecords { archive: &archive, reader, aside: &purger, read: &read };
+    let flow = RedriveRecords { archive: &archive, reader, outbox: None, aside: &purger, read: &read };
     let mut report = Report::of("redrive");
     for laid in laid_aside(reader, "Table", None).await.unwrap().items {
         flow.run(&laid, &mut report).await;
