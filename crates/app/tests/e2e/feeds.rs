@@ -101,7 +101,10 @@ fn a_file_is_told_every_deletion_in_order_whoever_is_killed_and_is_repaired_and_
     let moved = folder.root().join("deletions.jsonl.1");
     fs::rename(&path, &moved).unwrap();
     delete(&tables, &["late"]);
-    folder.wait("a new file", |_| lines(&path).iter().any(|line| id_of(line) == "late"));
+    // It is told a moment before it is gone from the outbox.
+    folder.wait("a new file", |status| {
+        status["archives"][0]["feed"]["waiting"] == 0 && lines(&path).iter().any(|line| id_of(line) == "late")
+    });
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert!(folder.ok(&["status"]).contains("/deletions.jsonl, 0 deletions waiting"));
     assert_eq!(serving.stop(), 0, "{}", folder.log());
