@@ -6,6 +6,7 @@ pub mod feed_file;
 mod io_error;
 pub mod journal;
 pub mod limits;
+mod places;
 pub mod secret_file;
 pub mod spool;
 pub mod sqlite;

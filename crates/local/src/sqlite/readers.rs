@@ -7,16 +7,16 @@
 use super::error_map::{Attempt, Fault};
 use super::open::connect_reader;
 use crate::limits::READERS;
+use crate::places::{Broken, Places};
 use engine::error::PortResult;
 use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
 
 /// The reading connections of one database.
 pub struct Readers {
     shared: Arc<Shared>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 struct Shared {
@@ -29,7 +29,7 @@ impl Readers {
     /// For the database at that path, which is open for writing already.
     pub fn new(path: PathBuf, remedy: &'static str) -> Readers {
         let shared = Shared { path, remedy, idle: Mutex::new(Vec::with_capacity(READERS)) };
-        Readers { shared: Arc::new(shared), places: Arc::new(Semaphore::new(READERS)) }
+        Readers { shared: Arc::new(shared), places: Places::new(READERS) }
     }
 
     /// Runs the closure inside a read transaction. `attempted` and `object` are for the error.
@@ -39,28 +39,19 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         let attempt = Attempt { attempted, object: object.into(), remedy: self.shared.remedy };
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return Err(attempt.unanswered()) };
         let shared = Arc::clone(&self.shared);
         let failed = attempt.clone();
-        let read = move || {
-            let outcome = shared.read(work).map_err(|fault| attempt.failed(fault));
-            drop(place);
-            outcome
-        };
-        match tokio::task::spawn_blocking(read).await {
+        let read = move || shared.read(work).map_err(|fault| attempt.failed(fault));
+        match self.places.run(read).await {
             Ok(outcome) => outcome,
-            Err(error) if error.is_panic() => Err(failed.defect("the read panicked")),
-            Err(_) => Err(failed.unanswered()), // the runtime is going down
+            Err(Broken::Panicked) => Err(failed.defect("the read panicked")),
+            Err(Broken::Closed) => Err(failed.unanswered()),
         }
     }
 
     /// Waits for the reads under way and closes the connections. Later reads are refused.
     pub async fn close(&self) {
-        let all = u32::try_from(READERS).expect("a handful");
-        if let Ok(places) = self.places.acquire_many(all).await {
-            self.places.close();
-            drop(places);
-        }
+        self.places.close(READERS).await;
         self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
