@@ -4,18 +4,16 @@
 //! kernel's count.
 
 use crate::client::Client;
-use crate::latency::now;
-use crate::process::cpu_seconds;
+use crate::process::run_to_end;
 use crate::serving::Serving;
 use crate::stats::{Table, median, median_ratio, n2};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use local::credentials::Credentials;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const BODY: usize = 4096;
 const IN_FLIGHT: usize = 32;
@@ -94,7 +92,7 @@ impl Bench {
         command.env("AWS_ENDPOINT_URL", &self.url).env("AWS_REGION", "us-east-1").env("S3_ENDPOINT_URL", &self.url);
         command.env("AWS_ACCESS_KEY_ID", self.credentials.access_key());
         command.env("AWS_SECRET_ACCESS_KEY", self.credentials.secret_key());
-        command.current_dir(&self.folder).stdout(Stdio::null()).stderr(Stdio::null());
+        command.current_dir(&self.folder);
         command
     }
 
@@ -143,15 +141,7 @@ impl Bench {
     }
 }
 
-/// Runs a client to its end. The kernel's count is read while the process is a zombie.
-fn took(mut command: Command, objects: usize) -> Result<Took> {
-    let started = now();
-    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
-    let pid = Pid::from_child(&child);
-    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
-    let seconds = started.elapsed().as_secs_f64();
-    let cpu_seconds = cpu_seconds(child.id())?;
-    let status = child.wait()?;
-    ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(Took { per_second: objects as f64 / seconds, cpu_us: cpu_seconds * 1e6 / objects as f64 })
+fn took(command: Command, objects: usize) -> Result<Took> {
+    let (ran, _printed) = run_to_end(command)?;
+    Ok(Took { per_second: objects as f64 / ran.seconds, cpu_us: ran.cpu_seconds * 1e6 / objects as f64 })
 }

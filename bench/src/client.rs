@@ -15,6 +15,7 @@ use local::credentials::Credentials;
 use rusty_s3::actions::{CreateBucket, DeleteObject, GetObject, PutObject, S3Action, UploadPart};
 use rusty_s3::signing::sign;
 use rusty_s3::{Bucket, Credentials as SigningKeys, Method, UrlStyle};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -134,6 +135,22 @@ impl Client {
     /// Signs beforehand, so that signing is not measured.
     pub(crate) fn signed_put(&self, key: &str) -> String {
         PutObject::new(&self.bucket, Some(&self.keys), key).sign(SIGNED_FOR).to_string()
+    }
+
+    /// A put on the condition that nothing is there, with what travels with the object.
+    pub(crate) fn new_object(
+        &self,
+        key: &str,
+        content_type: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<http::request::Builder> {
+        let mut put = PutObject::new(&self.bucket, Some(&self.keys), key);
+        let metadata = metadata.iter().map(|(name, value)| (format!("x-amz-meta-{name}"), value.clone()));
+        let own = [("content-type", content_type), ("if-none-match", "*")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let headers: Vec<(String, String)> = metadata.chain(own).collect();
+        headers.iter().for_each(|(name, value)| put.headers_mut().insert(name.clone(), value.clone()));
+        let request = http::Request::put(put.sign(SIGNED_FOR).to_string());
+        Ok(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
     }
 
     /// Puts; an answer other than 200 is an error.

@@ -12,6 +12,7 @@ mod latency;
 mod load;
 mod memory;
 mod process;
+mod records;
 mod rig;
 mod scale;
 mod serving;
@@ -21,6 +22,7 @@ mod throughput;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use tokio::runtime::Builder;
 
 /// Benchmarks of Afterimage on one machine.
 #[derive(Parser)]
@@ -97,15 +99,21 @@ enum Which {
     #[command(flatten)]
     Aws(aws::Which),
     #[command(flatten)]
+    Records(records::Which),
+    #[command(flatten)]
     Helper(aws::Helper),
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let args = Args::parse();
-    if let Which::Helper(helper) = args.which {
-        return helper.run().await;
+    match args.which {
+        // Workers have one thread, as functions and commands that wait for stores have.
+        Which::Helper(helper) => Builder::new_current_thread().enable_all().build()?.block_on(helper.run()),
+        _ => Builder::new_multi_thread().enable_all().build()?.block_on(benchmark(args)),
     }
+}
+
+async fn benchmark(args: Args) -> Result<()> {
     std::fs::create_dir_all(&args.folder).with_context(|| format!("create {}", args.folder.display()))?;
     let folder = tempfile::tempdir_in(&args.folder)?;
     let path = folder.path();
@@ -119,6 +127,7 @@ async fn main() -> Result<()> {
             backfill::run(&program, &clients, path, args.rounds, objects).await
         }
         Which::Aws(which) => which.run(path, args.rounds).await,
+        Which::Records(which) => which.run(path, args.rounds).await,
         // Ran above, without a folder of its own.
         Which::Helper(helper) => helper.run().await,
         Which::Clean { due, puts } => scale::clean_under_load(path, due, puts).await,

@@ -5,6 +5,7 @@
 
 use crate::latency::now;
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -122,6 +123,28 @@ pub(crate) fn work(commands: Vec<Command>, servers: &[u32]) -> Result<Took> {
     let answers = lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Value>>>()?;
     let peaks = clients.iter().map(|pid| peak_mib(*pid)).collect::<Result<Vec<u64>>>()?;
     Ok(Took { seconds, client_cpu, server_cpu, answers, peak_mib: peaks.into_iter().max().unwrap_or(0) })
+}
+
+/// What a command took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    /// From its start to its end.
+    pub(crate) seconds: f64,
+    pub(crate) cpu_seconds: f64,
+}
+
+/// Runs a command to its end; what it took, and what it printed. The kernel's count is read while the process is a zombie.
+pub(crate) fn run_to_end(mut command: Command) -> Result<(Ran, String)> {
+    let started = now();
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().with_context(|| format!("start {command:?}"))?;
+    let mut printed = String::new();
+    child.stdout.take().context("standard output is piped")?.read_to_string(&mut printed)?;
+    waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+    let ran = Ran { seconds: started.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds(child.id())? };
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?} ended with {status}: {printed}");
+    Ok((ran, printed))
 }
 
 /// In a worker: says that it is ready, and waits for the word.

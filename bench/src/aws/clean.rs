@@ -67,7 +67,7 @@ async fn side_of(servers: &Servers, beside: &Beside, side: &str, round: usize, d
     puts.try_buffer_unordered(IN_FLIGHT).try_collect::<Vec<()>>().await?;
     let commands = match side {
         OURS => vec![job.worker("clean")?],
-        _ => job.handlers(&beside.python, "clean", 1)?,
+        _ => job.handlers(&beside.python, "handler.py", "clean", 1)?,
     };
     let commands = commands.into_iter().map(|command| servers.known_to(command)).collect();
     let took = work(commands, &servers.ids())?;

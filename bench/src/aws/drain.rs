@@ -120,7 +120,7 @@ impl Bench<'_> {
         let Some(etag) = prepared.answers[0]["etag"].as_str() else { bail!("no tag: {:?}", prepared.answers) };
         job.etag = etag.to_owned();
         let commands: Vec<Command> = match side {
-            Side::Handler(workers) => job.handlers(&self.beside.python, "drain", workers)?,
+            Side::Handler(workers) => job.handlers(&self.beside.python, "handler.py", "drain", workers)?,
             Side::Ours => vec![job.worker("drain")?],
             Side::Bare => vec![job.worker("drain-bare")?],
         };

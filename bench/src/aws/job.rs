@@ -86,11 +86,11 @@ impl Job {
         Ok(command)
     }
 
-    /// The Python handler, as so many processes.
-    pub(crate) fn handlers(&self, python: &Path, work: &str, workers: usize) -> Result<Vec<Command>> {
+    /// A Python script of `bench/baseline`, as so many processes.
+    pub(crate) fn handlers(&self, python: &Path, script: &str, work: &str, workers: usize) -> Result<Vec<Command>> {
         let handler = |worker| {
             let mut command = Command::new(python);
-            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/handler.py")).arg(work);
+            command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline").join(script)).arg(work);
             command.arg(serde_json::to_string(&Job { worker, workers, ..self.clone() })?);
             Ok(command)
         };

@@ -7,17 +7,17 @@ mod copy;
 mod drain;
 mod fed;
 mod garage;
-mod job;
+pub(crate) mod job;
 mod list;
 mod plain;
 mod runtime_api;
-mod servers;
+pub(crate) mod servers;
 mod setup;
-mod table;
+pub(crate) mod table;
 mod tls;
-mod wiring;
+pub(crate) mod wiring;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use job::Job;
 use servers::Beside;
@@ -164,6 +164,6 @@ async fn worker(work: &str, job: &Job) -> Result<()> {
         "copy" => copy::ours(job).await,
         "copy-bare" => copy::bare(job).await,
         "list" => list::ours(job).await,
-        _ => bail!("there is no worker called {work}"),
+        _ => crate::records::worker(work, job).await,
     }
 }

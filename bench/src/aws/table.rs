@@ -68,6 +68,11 @@ impl Lines {
         self.of(side, |figures| figures.requests)
     }
 
+    /// The highest peak of a client's resident memory in MiB, by round.
+    pub(crate) fn peaks(&self, side: &str) -> Vec<f64> {
+        self.of(side, |figures| figures.peak_mib)
+    }
+
     /// Prints the medians of every side.
     pub(crate) fn print(&self, title: &str) {
         let mut table = Table::new(&[

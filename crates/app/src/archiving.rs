@@ -119,7 +119,8 @@ impl Archiving {
 
     /// The archive, for records that are archived after all.
     pub(crate) fn archive(&self, instance: &Instance) -> Result<Archive, Failure> {
-        Ok(Archive::new(&self.config.table.name, self.writer(instance)?, instance.metrics.clone()))
+        let archive = Archive::new(&self.config.table.name, self.writer(instance)?, instance.metrics.clone());
+        Ok(archive.for_late_ones())
     }
 
     /// What is to be told of what is archived; `None`: nobody is.

@@ -60,6 +60,8 @@ pub(crate) struct Instance {
     pub(crate) intakes: RwLock<BTreeMap<String, Intake>>,
     /// Tables whose deleted records are archived.
     pub(crate) archivings: RwLock<Vec<Arc<Archiving>>>,
+    /// Held while a service's records are packed by schedule.
+    pub(crate) packing: tokio::sync::Mutex<()>,
     /// This machine's own tables whose archive could not be opened, and why: they are tried again.
     pub(crate) not_archived: RwLock<BTreeMap<String, String>>,
     /// This machine's own tables, unless they are switched off.

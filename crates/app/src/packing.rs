@@ -20,6 +20,10 @@ use tokio_util::sync::CancellationToken;
 const AFTER_A_DAY: SpanMs = SpanMs::hours(1);
 /// The same of an hour.
 const AFTER_AN_HOUR: SpanMs = SpanMs::minutes(5);
+/// Days that every run looks at: those of which records may still come, and whose originals may go.
+const RECENT: SpanMs = SpanMs::days(34);
+/// How often all days are looked at.
+const ALL_DAYS_EVERY: SpanMs = SpanMs::days(7);
 
 /// What packs an archive's records.
 pub(crate) fn packer(instance: &Instance, archiving: &Archiving, who: &str) -> Result<PackRecords, Failure> {
@@ -54,6 +58,7 @@ pub(crate) fn to_pack(archivings: Vec<Arc<Archiving>>) -> Vec<Arc<Archiving>> {
 /// Packs one archive by its schedule, and once at the start, until cancelled.
 pub(crate) async fn pack_by_schedule(instance: Arc<Instance>, archiving: Arc<Archiving>, cancel: CancellationToken) {
     let service = &archiving.config.service;
+    let mut all_days_at: Option<UnixMs> = None;
     loop {
         let now = instance.now();
         let (until, again) = match archiving.config.pack {
@@ -61,10 +66,18 @@ pub(crate) async fn pack_by_schedule(instance: Arc<Instance>, archiving: Arc<Arc
             Packing::Hourly => (now, next(now, SpanMs::hours(1), AFTER_AN_HOUR)),
             Packing::Daily => (day_before(now), next(now, SpanMs::days(1), AFTER_A_DAY)),
         };
-        let days = Days { from: None, until: Some(until) };
+        // Days whose originals have gone have nothing to do: they are listed once in a while.
+        let is_time_for_all = all_days_at.is_none_or(|at| now >= at.plus(ALL_DAYS_EVERY));
+        if is_time_for_all {
+            all_days_at = Some(now);
+        }
+        let from = (!is_time_for_all).then(|| now.minus(RECENT));
+        let days = Days { from, until: Some(until) };
         let request = PackRequest { service: service.clone(), days, dry_run: false };
         match packer(&instance, &archiving, "service") {
             Ok(packer) => {
+                // One service after the other: each holds a pack's rows in memory, and its file on the disk.
+                let _turn = instance.packing.lock().await;
                 let report = packer.run(&request, &Silent, &cancel).await;
                 for failed in &report.failed {
                     tracing::error!(service = %service, object = failed.object, "packing failed: {}", failed.why);

@@ -71,6 +71,7 @@ pub(crate) async fn open(
         services: Remotes::new(config.services.clone(), missing_table, tables.as_ref().map(|tables| tables.answers())),
         intakes: RwLock::new(BTreeMap::new()),
         archivings: RwLock::default(),
+        packing: tokio::sync::Mutex::new(()),
         not_archived: RwLock::default(),
         feed_files: Mutex::default(),
         tables,

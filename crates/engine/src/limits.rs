@@ -126,17 +126,27 @@ pub const SELF_TEST_LOOK_EVERY: SpanMs = SpanMs::seconds(1);
 pub const PACK_RECORDS_MAX: u64 = 1_000_000;
 /// Bytes of the bodies of one pack.
 pub const PACK_BYTES_MAX: u64 = 4 << 30;
-/// Archived records that are read at the same time to be packed.
+/// How often somebody else may have taken a pack's number, one after the other.
+pub const PACK_NUMBERS_TAKEN_MAX: u32 = 16;
+/// Archived records that are read together to be packed, and bytes after which there are no more of them.
+pub const PACK_BATCH_RECORDS: usize = 256;
+/// See [`PACK_BATCH_RECORDS`].
+pub const PACK_BATCH_BYTES: u64 = 1 << 20;
+/// Such batches at the same time.
+pub const PACK_BATCHES_IN_FLIGHT: usize = 4;
+/// Archived records that are read at the same time to be looked through.
 pub const PACK_READS_IN_FLIGHT: usize = 64;
 /// Pieces of a pack that are fetched at the same time.
 pub const PACK_FETCHES_IN_FLIGHT: usize = 8;
 /// Bytes of a pack's footer.
 pub const PACK_FOOTER_BYTES_MAX: usize = 64 << 20;
-/// How long originals stay after their pack was read back: events wait in a queue for 14 days at most, and a deletion that is
-/// told once more finds its record under its name until then.
-pub const ORIGINALS_STAY_FOR: SpanMs = SpanMs::days(14);
+/// How long originals stay after their pack was read back: a deletion that is told once more finds its record under its name
+/// until then. A queue keeps what it is told for 14 days, and so does that of its dead letters, which the function fills anew.
+pub const ORIGINALS_STAY_FOR: SpanMs = SpanMs::days(30);
 /// Days whose packs' ends are kept in memory while an archive is read.
 pub const PACKS_KEPT: usize = 8;
+/// Row groups whose names are kept in memory meanwhile: one for each of a day's hourly packs.
+pub const PACK_NAMES_KEPT: usize = 24;
 /// Row groups that are kept in memory while an archive is read: each has up to 16 MiB of records.
 pub const PACK_GROUPS_KEPT: usize = 4;
 /// Days that are looked through at the same time for a record.

@@ -121,7 +121,7 @@ pub(crate) struct RestoreRecordsArgs {
     #[arg(conflicts_with_all = ["from", "to", "cause", "condition"])]
     key: Option<String>,
     /// As it was at its newest deletion up to then [default: its newest]
-    #[arg(long, value_name = "TIME", requires = "key")]
+    #[arg(long, value_name = "TIME", requires = "key", conflicts_with_all = ["from", "to"])]
     at: Option<String>,
     /// Or all that were deleted on these days
     #[command(flatten)]

@@ -5,7 +5,7 @@ use super::Source;
 use super::plain::plain;
 use crate::exit::Failure;
 use crate::instance::UNPOISONED;
-use engine::error::PortError;
+use engine::error::{ErrorKind, PortError};
 use engine::flows::retrieve::note_packs;
 use engine::flows::scan::{Part, Rows, parts, rows};
 use engine::format::packed::{Column, Columns};
@@ -77,6 +77,11 @@ impl State {
             Err(error) if is_archived(&error) => {
                 self.is_away = true;
                 self.runtime.block_on(note_packs(archive, service, &day))?;
+                return Ok("[]".to_owned());
+            }
+            // What that day has is in no row, and the exit code says so; other days are as they are.
+            Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                self.damaged.insert(error.object.clone(), chain(&error));
                 return Ok("[]".to_owned());
             }
             found => found?,
@@ -206,6 +211,9 @@ impl Shared {
     /// How many days were opened, and what did not read back.
     pub(super) fn looked(&self) -> (u64, Vec<(String, String)>) {
         let state = self.0.lock().expect(UNPOISONED);
-        (state.days, state.damaged.clone().into_iter().collect())
+        let passed_over = state.archives.values().flat_map(|(_, archive)| archive.damaged());
+        let passed_over = passed_over.map(|(name, error)| (name.to_string(), chain(&error)));
+        let damaged: BTreeMap<String, String> = state.damaged.clone().into_iter().chain(passed_over).collect();
+        (state.days, damaged.into_iter().collect())
     }
 }

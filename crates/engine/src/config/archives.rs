@@ -28,7 +28,7 @@ pub struct ArchiveConfig {
     pub failures: Option<Remote>,
     /// Whether and when its records are packed.
     pub pack: Packing,
-    /// The objects of packed records go, two weeks after.
+    /// The objects of packed records go, 30 days after.
     pub removes_originals: bool,
     /// Where its objects move to as they grow old, and when they go: what `archive tiers` has the bucket do.
     pub tiers: Tiers,

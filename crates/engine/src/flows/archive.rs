@@ -9,7 +9,7 @@
 //! batch archived; given again, the rest is. Laws: I8 (the stream's position moves on after this), I11.
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::format::archived::{META_DELETION, Stored, body, metadata};
+use crate::format::archived::{META_DELETION, META_HASH, Stored, body, metadata};
 use crate::format::laid_aside::Note;
 use crate::limits::ARCHIVE_PUTS_IN_FLIGHT;
 use crate::ports::metrics::{Counter, Metrics};
@@ -20,8 +20,9 @@ use crate::steps::aside::aside_name;
 use crate::steps::json_object;
 use crate::steps::outbox::Told;
 use crate::wrap::lazy::Lazy;
+use crate::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, stream};
-use lifecycle::archive::Sequence;
+use lifecycle::archive::{Sequence, hash_of};
 use lifecycle::ids::ObjectKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Archive {
     pub(super) metrics: Arc<dyn Metrics>,
     /// Known once it was asked for.
     heeds_conditions: Lazy<()>,
+    /// Where deletions come so late that originals of their day may be gone.
+    packs: Option<Unpacked>,
 }
 
 /// What a record of a stream became.
@@ -61,7 +64,13 @@ enum Put {
 impl Archive {
     /// The archive of a table.
     pub fn new(table: &str, destination: Arc<dyn ObjectWrite>, metrics: Arc<dyn Metrics>) -> Archive {
-        Archive { table: table.to_owned(), destination, metrics, heeds_conditions: Lazy::new() }
+        Archive { table: table.to_owned(), destination, metrics, heeds_conditions: Lazy::new(), packs: None }
+    }
+
+    /// The same for deletions that may come late: dead letters have no age. A name that stands in a pack is taken, though its
+    /// object has gone.
+    pub fn for_late_ones(self) -> Archive {
+        Archive { packs: Some(Unpacked::new(self.destination.clone())), ..self }
     }
 
     /// Archives what was deleted among some records of one shard, in order; what each one became. Records that follow a failed
@@ -159,6 +168,13 @@ impl Archive {
         let (identity, size) = (deletion.identity(), content.len() as u64);
         let own_name = deletion.own_name();
         for name in [deletion.plain_name(), own_name.clone()] {
+            match self.packed_hash(&name).await? {
+                Some(hash) if hash == hash_of(&content) => {
+                    return Ok(Put::Counted(Counter::ArchivedBefore, Stored { name, size }));
+                }
+                Some(_) => continue,
+                None => {}
+            }
             match self.destination.put_new(&name, content.clone(), &attributes).await {
                 Ok(true) => return Ok(Put::Counted(Counter::Archived, Stored { name, size })),
                 Ok(false) => {}
@@ -176,6 +192,13 @@ impl Archive {
             }
         }
         Ok(Put::Never(format!("{own_name} says nothing of this deletion, and has the name that only it can have")))
+    }
+
+    /// The hash of what a pack has under that name, if packs are looked into.
+    async fn packed_hash(&self, name: &ObjectKey) -> PortResult<Option<String>> {
+        let Some(packs) = &self.packs else { return Ok(None) };
+        let head = packs.packed(name).await?;
+        Ok(head.and_then(|mut head| head.metadata.remove(META_HASH)))
     }
 
     /// Lays a record aside that cannot be archived. One that lies there already is the same, come again.

@@ -12,6 +12,7 @@ pub mod follow;
 pub mod handle;
 pub mod mirror;
 pub mod pack;
+mod pack_write;
 pub mod reconcile;
 pub mod reconcile_slice;
 pub mod redrive_records;

@@ -120,6 +120,10 @@ impl RestoreRecords {
             report.fail_with(&request.service, &error);
             report.cancelled = true;
         }
+        // Nothing is missing for it; somebody should know.
+        for (pack, error) in self.archive.damaged() {
+            report.fail_with(pack, &error);
+        }
         report
     }
 

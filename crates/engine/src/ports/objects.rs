@@ -3,11 +3,12 @@
 //! The contract is S3's where S3 has one: conditional writes, versions, absence as an answer. "Absent" is a definite 404 or
 //! delete marker; everything unknown is an error (V8).
 
-use crate::error::PortResult;
-use crate::limits::RETRIEVED_DAYS;
+use crate::error::{ErrorKind, PortError, PortResult};
+use crate::limits::{RECORD_BYTES_MAX, RETRIEVED_DAYS};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, FuturesOrdered};
+use futures_util::{StreamExt, TryStreamExt};
 use lifecycle::event::{Current, Version};
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
 use lifecycle::time::UnixMs;
@@ -116,6 +117,29 @@ pub struct Object {
     pub body: ByteStream,
 }
 
+/// An object with all of its bytes.
+#[derive(Clone, Debug)]
+pub struct Small {
+    /// What a HEAD would tell.
+    pub head: Head,
+    /// The bytes.
+    pub content: Bytes,
+}
+
+/// Reads one object whole.
+pub async fn small<A: ObjectRead + ?Sized>(archive: &A, key: &ObjectKey) -> PortResult<Option<Small>> {
+    let Some(mut object) = archive.get(key, None, None).await? else { return Ok(None) };
+    let mut content = Vec::new();
+    while let Some(piece) = object.body.try_next().await? {
+        content.extend_from_slice(&piece);
+        if content.len() > RECORD_BYTES_MAX {
+            let why = format!("it has more than {RECORD_BYTES_MAX} bytes");
+            return Err(PortError::new("read object", key, ErrorKind::Damaged(why)));
+        }
+    }
+    Ok(Some(Small { head: object.head, content: content.into() }))
+}
+
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -151,6 +175,14 @@ pub trait ObjectRead: Send + Sync {
         version: Option<&VersionId>,
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>>;
+
+    /// Small objects, whole: one result each, in the order asked, as [`ObjectRead::get`] gives them. One that is larger than
+    /// [`RECORD_BYTES_MAX`] is an error (`Damaged`). A store that has less to do for many at once does less; whoever asks bounds
+    /// how many.
+    async fn get_small(&self, keys: &[ObjectKey]) -> Vec<PortResult<Option<Small>>> {
+        let reading: FuturesOrdered<_> = keys.iter().map(|key| small(self, key)).collect();
+        reading.collect().await
+    }
 
     /// Asks that an object in an archive tier (whose bytes answer with `Archived`) be brought to where they can be read, which
     /// takes minutes to days and costs money. Asking again does no harm. A store without such tiers answers `Unsupported`.

@@ -214,6 +214,8 @@ pub struct PackedOriginal {
     pub etag: ETag,
     /// Its bytes.
     pub size: u64,
+    /// In which of the packs.
+    pub pack: usize,
 }
 
 /// What some packs have, for who goes through names in order.
@@ -237,9 +239,9 @@ impl<'a> Names<'a> {
 
     /// What one of them has of it. Names must be asked for in their order.
     pub async fn find(&mut self, name: &ObjectKey) -> PortResult<Option<PackedOriginal>> {
-        for cursor in &mut self.cursors {
+        for (pack, cursor) in self.cursors.iter_mut().enumerate() {
             if let Some((etag, size)) = cursor.find(self.archive, name.as_str()).await? {
-                return Ok(Some(PackedOriginal { object: name.clone(), etag, size }));
+                return Ok(Some(PackedOriginal { object: name.clone(), etag, size, pack }));
             }
         }
         Ok(None)

@@ -34,7 +34,7 @@ use crate::ports::clock::{Clock, Nonces};
 use crate::ports::metrics::{Counter, Metrics};
 use crate::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Small, Written, small,
 };
 use async_trait::async_trait;
 use lifecycle::ids::{ObjectKey, VersionId};
@@ -146,6 +146,20 @@ impl<P: ObjectRead + ?Sized> ObjectRead for Again<P> {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         again!(self.retries, self.inner.get(key, version, range.clone()))
+    }
+
+    async fn get_small(&self, keys: &[ObjectKey]) -> Vec<PortResult<Option<Small>>> {
+        let mut read = self.inner.get_small(keys).await;
+        for (key, answer) in keys.iter().zip(&mut read) {
+            if let Err(error) = answer
+                && self.retries.helps(1, error)
+            {
+                self.retries.pause(1, error.retry()).await;
+                // One by one, with their bodies: few fail.
+                *answer = small(self, key).await;
+            }
+        }
+        read
     }
 
     async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {

@@ -1,8 +1,8 @@
 //! An archive with its packs opened: what stands in a pack is listed and read as the object that it was, beside the objects
 //! that there are. Who looks for a record need not know whether it was packed.
 //!
-//! What lies in an archive tier is read in a pack that can be read, if it stands in one. A pack that lies in one is passed over
-//! where all that it has is there as objects, too.
+//! An object that lies in an archive tier, or is damaged, is read in a pack that can be read, if it stands in one. A pack that
+//! lies in one, or is damaged, is passed over where all that it has is there as objects, too; a damaged one is told.
 //!
 //! Of a day no more is read than what is asked for: the ends of its packs, and of a row group the columns that are needed.
 //! The last ones are kept, since neighbours follow each other. Reads only.
@@ -10,8 +10,9 @@
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{META_CAUSE, META_HASH};
 use crate::format::packed::{Column, Columns, body_of};
-use crate::limits::{PACK_GROUPS_KEPT, PACKS_KEPT};
+use crate::limits::{PACK_GROUPS_KEPT, PACK_NAMES_KEPT, PACKS_KEPT};
 use crate::ports::objects::{Attributes, Head, Listed, Object, ObjectRead, Page, Reach, Retrieval};
+use crate::report::chain;
 use crate::steps::away::{Away, is_archived};
 use crate::steps::packs::{Pack, PackPlace, has_all_originals, list, of_day};
 use crate::steps::verify::body_of as stream_of;
@@ -20,7 +21,7 @@ use lifecycle::archive::{ServiceName, parse};
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey, VersionId};
 use lifecycle::time::UnixMs;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
@@ -45,7 +46,10 @@ pub struct Unpacked {
     inner: Arc<dyn ObjectRead>,
     away: Away,
     days: Kept<String, Vec<Arc<Pack>>>,
-    groups: Kept<(ObjectKey, usize, bool), Columns>,
+    /// What listings need of row groups, and all that records need.
+    names: Kept<(ObjectKey, usize), Columns>,
+    wholes: Kept<(ObjectKey, usize), Columns>,
+    damaged: Mutex<BTreeMap<ObjectKey, PortError>>,
 }
 
 /// A row of a pack.
@@ -63,7 +67,8 @@ impl Unpacked {
     /// The same; what lies in archive tiers is asked for on these terms, if any.
     pub fn asking(inner: Arc<dyn ObjectRead>, terms: Option<Retrieval>) -> Unpacked {
         let away = Away::of(inner.clone(), terms);
-        Unpacked { inner, away, days: Kept::of(PACKS_KEPT), groups: Kept::of(PACK_GROUPS_KEPT) }
+        let (names, wholes) = (Kept::of(PACK_NAMES_KEPT), Kept::of(PACK_GROUPS_KEPT));
+        Unpacked { inner, away, days: Kept::of(PACKS_KEPT), names, wholes, damaged: Mutex::default() }
     }
 
     /// The objects alone: packs, and records that are not packed.
@@ -76,15 +81,28 @@ impl Unpacked {
         &self.away
     }
 
+    /// Packs that are damaged, and were passed over, as far as somebody came upon them.
+    pub fn damaged(&self) -> BTreeMap<ObjectKey, PortError> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The packs of a day, opened; without those that cannot be and are not needed.
     pub async fn packs(&self, service: &ServiceName, day: &str) -> PortResult<Arc<Vec<Arc<Pack>>>> {
         let open = || async {
             let mut packs = Vec::new();
             for (place, listed) in of_day(self.inner.as_ref(), service, day).await? {
                 match Pack::open(self.inner.as_ref(), place.clone(), &listed).await {
-                    Err(error) if is_archived(&error) => {
+                    Err(error) if is_archived(&error) || matches!(error.kind, ErrorKind::Damaged(_)) => {
                         if !has_all_originals(self.inner.as_ref(), &place).await? {
                             return Err(error);
+                        }
+                        if !is_archived(&error) {
+                            tracing::error!(
+                                "a pack that is not needed to read its records is damaged: {}",
+                                chain(&error)
+                            );
+                            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+                            damaged.insert(listed.key, error);
                         }
                     }
                     opened => packs.extend(opened?.map(Arc::new)),
@@ -95,12 +113,23 @@ impl Unpacked {
         self.days.get(format!("{service}/{day}"), open).await
     }
 
-    async fn group(&self, pack: &Pack, group: usize, columns: &[Column]) -> PortResult<Arc<Columns>> {
-        let key = (pack.name().clone(), group, columns.len() == WHOLE.len());
-        self.groups.get(key, || pack.read(self.inner.as_ref(), group, columns)).await
+    /// What the packs say of an object, whether it is there itself or not.
+    pub async fn packed(&self, name: &ObjectKey) -> PortResult<Option<Head>> {
+        let Some(row) = self.row(name).await? else { return Ok(None) };
+        row.head().map(Some).ok_or_else(|| bad_row(name))
     }
 
-    /// The row of an object, if it stands in a pack.
+    async fn names(&self, pack: &Pack, group: usize) -> PortResult<Arc<Columns>> {
+        let key = (pack.name().clone(), group);
+        self.names.get(key, || pack.read(self.inner.as_ref(), group, &LISTED)).await
+    }
+
+    async fn whole(&self, pack: &Pack, group: usize) -> PortResult<Arc<Columns>> {
+        let key = (pack.name().clone(), group);
+        self.wholes.get(key, || pack.read(self.inner.as_ref(), group, &WHOLE)).await
+    }
+
+    /// The row of an object, if it stands in a pack. Of packs that do not have it no more is read than names.
     async fn row(&self, name: &ObjectKey) -> PortResult<Option<Row>> {
         let Some(parsed) = parse(name) else { return Ok(None) };
         for pack in self.packs(&parsed.service, &parsed.day).await?.iter() {
@@ -108,11 +137,18 @@ impl Unpacked {
                 pack.footer.objects(*group).is_some_and(|(first, last)| (first..=last).contains(&name.as_str()))
             };
             let Some(group) = (0..pack.footer.groups()).find(holds) else { continue };
-            let columns = self.group(pack, group, &WHOLE).await?;
-            let row = columns.from_object(name.as_str());
-            if columns.text(Column::Object, row) == Some(name.as_str()) {
-                return Ok(Some(Row { columns, row }));
+            let has = |columns: &Columns| {
+                let row = columns.from_object(name.as_str());
+                (columns.text(Column::Object, row) == Some(name.as_str())).then_some(row)
+            };
+            if has(self.names(pack, group).await?.as_ref()).is_none() {
+                continue;
             }
+            let columns = self.whole(pack, group).await?;
+            return match has(&columns) {
+                Some(row) => Ok(Some(Row { columns, row })),
+                None => Err(bad_row(name)),
+            };
         }
         Ok(None)
     }
@@ -172,7 +208,7 @@ impl Unpacked {
             if stretch.is_behind(last) || stretch.ends_before(first) {
                 continue;
             }
-            let columns = self.group(pack, group, &LISTED).await?;
+            let columns = self.names(pack, group).await?;
             let start = columns.from_object(stretch.after.unwrap_or(stretch.prefix).max(stretch.prefix));
             for row in start..columns.rows {
                 let Some(listed) = listed(&columns, row) else { continue };
@@ -187,6 +223,11 @@ impl Unpacked {
         }
         Ok(())
     }
+}
+
+fn bad_row(name: &ObjectKey) -> PortError {
+    let why = "its row in a pack is not what was packed".to_owned();
+    PortError::new("read packed record", name, ErrorKind::Damaged(why))
 }
 
 /// A stretch of names.
@@ -255,7 +296,7 @@ impl ObjectRead for Unpacked {
         if let Some(head) = self.inner.head(key, version).await? {
             return Ok(Some(head));
         }
-        Ok(self.row(key).await?.and_then(|row| row.head()))
+        self.packed(key).await
     }
 
     async fn get(
@@ -264,17 +305,22 @@ impl ObjectRead for Unpacked {
         version: Option<&VersionId>,
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
-        let (row, archived) = match self.inner.get(key, version, range.clone()).await {
+        let (row, unreadable) = match self.inner.get(key, version, range.clone()).await {
             Ok(Some(object)) => return Ok(Some(object)),
             Ok(None) => (self.row(key).await?, None),
             Err(error) if is_archived(&error) => (self.row(key).await?, Some(error)),
+            Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                // Whatever keeps the packs from being read, the object is what was asked for.
+                let row = self.row(key).await.ok().flatten();
+                if row.is_some() {
+                    tracing::error!("a damaged object is read from its pack: {}", chain(&error));
+                }
+                (row, Some(error))
+            }
             Err(error) => return Err(error),
         };
-        let Some(row) = row else { return archived.map_or(Ok(None), Err) };
-        let Some((head, body)) = row.head().zip(body_of(&row.columns, row.row)) else {
-            let why = "its row in a pack is not what was packed".to_owned();
-            return Err(PortError::new("read packed record", key, ErrorKind::Damaged(why)));
-        };
+        let Some(row) = row else { return unreadable.map_or(Ok(None), Err) };
+        let Some((head, body)) = row.head().zip(body_of(&row.columns, row.row)) else { return Err(bad_row(key)) };
         let body = match range {
             None => body,
             Some(range) => {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const DAY: UnixMs = UnixMs(1_795_219_200_000);
 
 /// The records that were told, as a reader of their one shard has them.
-async fn told(tell: impl FnOnce(&MemoryStream)) -> Vec<StreamRecord> {
+pub(crate) async fn told(tell: impl FnOnce(&MemoryStream)) -> Vec<StreamRecord> {
     let stream = MemoryStream::new();
     stream.begin("0", None);
     tell(&stream);

@@ -1,6 +1,7 @@
 //! Pack: records in Parquet are found as the objects that they were; each once, whatever dies or runs twice; and an object
 //! goes only long after its pack was read back, and only if it is what was packed.
 
+use super::archive::{archive_through, told};
 use super::restore_records::{archived, day, service};
 use crate::world::{World, key};
 use engine::error::ErrorKind;
@@ -215,7 +216,7 @@ async fn two_who_pack_at_once_pack_every_record_once() {
 }
 
 #[tokio::test]
-async fn originals_go_two_weeks_after_their_pack_was_read_back_and_only_what_was_packed() {
+async fn originals_go_thirty_days_after_their_pack_was_read_back_and_only_what_was_packed() {
     let world = some().await;
     let before = originals(&world).await;
     assert_eq!(pack(&world, true).await.counted("originals-removed"), 0);
@@ -232,12 +233,33 @@ async fn originals_go_two_weeks_after_their_pack_was_read_back_and_only_what_was
     assert_eq!((report.counted("originals-removed"), report.counted("originals-changed")), (5, 1));
     assert_eq!(report.failures, 0, "{:?}", report.failed);
     assert_eq!(originals(&world).await.into_keys().collect::<Vec<_>>(), [changed.as_str(), late.as_str()]);
-    assert_eq!(world.journal().iter().filter(|action| **action == "purge").count(), 6);
+    assert_eq!(world.journal().iter().filter(|action| **action == "purge").count(), 5);
     let mut found = found(&unpacked(&world)).await;
     for name in [&changed, &late] {
         assert_eq!(found.remove(name.as_str()).unwrap(), b"somebody else's");
     }
     assert!(found.iter().all(|(name, body)| before[name] == *body) && found.len() == 5, "{:?}", found.keys());
+}
+
+/// Dead letters have no age: a deletion that is archived long after its day does not take the name of one whose object has gone.
+#[tokio::test]
+async fn a_deletion_that_comes_after_the_originals_went_takes_no_name_of_a_pack() {
+    let world = some().await;
+    let before = originals(&world).await;
+    packed(&world).await;
+    world.advance(ORIGINALS_STAY_FOR);
+    assert_eq!(pack(&world, true).await.counted("originals-removed"), 6);
+    let late = archive_through(&world, world.faults.clone()).for_late_ones();
+    let again = told(|stream| {
+        stream.delete("0", "b", day(0), Cause::User);
+    })
+    .await;
+    for _ in 0..2 {
+        assert!(late.archive_again(&again[0]).await.unwrap().is_ok());
+    }
+    let now = found(&unpacked(&world)).await;
+    assert_eq!(now.len(), before.len() + 1, "{:?}", now.keys());
+    assert!(before.iter().all(|(name, body)| now[name] == *body));
 }
 
 #[tokio::test]
@@ -265,6 +287,39 @@ async fn nothing_goes_whose_pack_is_damaged_and_that_is_told() {
     }
     assert_eq!(packed(&world).await.counted("packed"), 3);
     assert_eq!(found(&unpacked(&world)).await, before);
+}
+
+/// What is in a damaged pack is there as objects, too, as long as none of them went: they are found as before, and the pack's
+/// rows help where an object is damaged.
+#[tokio::test]
+async fn a_damaged_pack_is_not_needed_where_its_originals_are_and_a_whole_one_helps_where_they_are_not() {
+    let world = some().await;
+    let before = originals(&world).await;
+    packed(&world).await;
+    let name = key("packed/service=service/day=2026-11-21/000001.parquet");
+    let whole = world.memory.destination.contents()[&name].bytes.to_vec();
+    world.memory.destination.damage(&name, whole[..whole.len() - 30].to_vec());
+    let archive = unpacked(&world);
+    assert_eq!(found(&archive).await, before);
+    assert_eq!(archive.damaged().keys().collect::<Vec<_>>(), [&name]);
+    world.logs.expect("a pack that is not needed to read its records is damaged");
+    // Once its originals began to go, it is needed: then nobody may take what is left for all that there is.
+    let note = key(".afterimage/packs/service/2026-11-21/000001.json");
+    let text = String::from_utf8(world.memory.destination.contents()[&note].bytes.to_vec()).unwrap();
+    let going = text.replace("\"whole\"", "\"going\"");
+    assert_ne!(text, going);
+    world.memory.destination.store(&note, going.into(), Attributes::default(), &Onto::Anything);
+    let listed = unpacked(&world).list("service/2026/11/21/", None, 10).await;
+    assert!(matches!(listed.unwrap_err().kind, ErrorKind::Damaged(_)));
+    world.memory.destination.damage(&name, whole);
+    let object = "service/2026/11/21/b.json";
+    let damaged = ErrorKind::Damaged("its data file is missing".to_owned());
+    let faults = Arc::new(Faults::default());
+    faults.at("archive.get", 1, Fate::FailBefore(damaged));
+    let archive = Unpacked::new(world.write_destination("archive", faults));
+    let read = archive.get(&key(object), None, None).await.unwrap().unwrap();
+    assert_eq!(collect(read.body).await.unwrap().to_vec(), before[object]);
+    world.logs.expect("a damaged object is read from its pack");
 }
 
 #[tokio::test]

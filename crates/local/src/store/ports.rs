@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::ports::objects::{
     Attributes, ByteStream, Copied, CopyRequest, Head, Listed, Object, ObjectCopy, ObjectPurge, ObjectRead,
-    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Written,
+    ObjectWrite, Onto, Page, PurgeItem, Purged, Retrieval, Small, Written, small,
 };
 use lifecycle::ids::{ObjectKey, VersionId};
 use std::ops::Range;
@@ -45,6 +45,18 @@ impl ObjectRead for Reader {
         Ok(found.map(|found| Object { head: found.info.head(), attributes: found.info.attributes, body: found.body }))
     }
 
+    async fn get_small(&self, keys: &[ObjectKey]) -> Vec<PortResult<Option<Small>>> {
+        let mut at_once = self.0.read_small(keys).await.unwrap_or_default().into_iter();
+        let mut read = Vec::with_capacity(keys.len());
+        for key in keys {
+            read.push(match at_once.next().flatten() {
+                Some(found) => found.map(|(info, content)| Some(Small { head: info.head(), content })),
+                None => small(self, key).await,
+            });
+        }
+        read
+    }
+
     async fn retrieve(&self, key: &ObjectKey, _terms: &Retrieval) -> PortResult<()> {
         Err(PortError::new("retrieve object", key, ErrorKind::Unsupported)) // there are no tiers here
     }
@@ -79,6 +91,10 @@ impl ObjectRead for Writer {
         range: Option<Range<u64>>,
     ) -> PortResult<Option<Object>> {
         Reader(self.0.clone()).get(key, version, range).await
+    }
+
+    async fn get_small(&self, keys: &[ObjectKey]) -> Vec<PortResult<Option<Small>>> {
+        Reader(self.0.clone()).get_small(keys).await
     }
 
     async fn retrieve(&self, key: &ObjectKey, terms: &Retrieval) -> PortResult<()> {

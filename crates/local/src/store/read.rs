@@ -12,10 +12,10 @@ use super::limits::{LIST_MAX, READ_TRIES};
 use super::meta::{Label, Stored, encode_hex};
 use super::path::{Layout, key_of, path_of};
 use super::tree::{Tree, is_no_such};
-use super::types::{Found, ListPage, ListRequest, ReadRange, Role};
-use bytes::Bytes;
+use super::types::{Found, ListPage, ListRequest, ObjectInfo, ReadRange, Role};
+use bytes::{Bytes, BytesMut};
 use engine::error::{ErrorKind, PortError, PortResult};
-use engine::limits::STREAM_CHUNK;
+use engine::limits::{RECORD_BYTES_MAX, STREAM_CHUNK};
 use engine::ports::objects::ByteStream;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -83,6 +83,26 @@ impl Bucket {
         Err(damaged(key, "its data file is missing".to_owned()).into())
     }
 
+    /// Small objects, whole: one look into the index and one thread for all of them. `None`: one that the index does not have,
+    /// or whose file is not there, must be read the usual way.
+    pub(super) async fn read_small(
+        &self,
+        keys: &[ObjectKey],
+    ) -> PortResult<Vec<Option<PortResult<(ObjectInfo, Bytes)>>>> {
+        let (id, wanted, tree) = (self.held.id, keys.to_vec(), self.held.tree()?);
+        let find = move |db: &rusqlite::Connection| wanted.iter().map(|key| index::find(db, id, key)).collect();
+        let bucket = self.held.info.name.as_str();
+        let rows: Vec<Option<Row>> = self.store.db.read("read object rows", bucket, find).await?;
+        let read = move || {
+            let one = |row: Row| {
+                let content = content_of(&tree, &row).transpose()?;
+                Some(content.map(|content| (row.info(), content)))
+            };
+            rows.into_iter().map(|row| row.and_then(one)).collect()
+        };
+        self.store.blocking.run("read objects", bucket, read).await
+    }
+
     /// One page of a listing.
     pub(super) async fn list_page(&self, request: &ListRequest) -> StoreResult<ListPage> {
         if request.limit == 0 {
@@ -96,6 +116,46 @@ impl Bucket {
     }
 }
 
+/// All bytes of a row; `None`: there is no such file. Blocks.
+fn content_of(tree: &Tree, row: &Row) -> PortResult<Option<Bytes>> {
+    if row.size > RECORD_BYTES_MAX as u64 {
+        return Err(damaged(&row.key, format!("it has more than {RECORD_BYTES_MAX} bytes")));
+    }
+    let Some(mut body) = open(tree, row, 0..row.size)? else { return Ok(None) };
+    let first = body.next()?;
+    if body.at == body.end {
+        return Ok(Some(first));
+    }
+    let mut content = BytesMut::from(first);
+    while body.at < body.end {
+        content.extend_from_slice(&body.next()?);
+    }
+    Ok(Some(content.freeze()))
+}
+
+/// A row's data file, of the length that the row says; `None` when there is no such file. Blocks.
+fn open(tree: &Tree, row: &Row, bytes: Range<u64>) -> PortResult<Option<Body>> {
+    let failed = |error| io_error("read object", &row.key, error);
+    let file = match tree.open_file(&row.data_path()) {
+        Ok(file) => file,
+        Err(error) if is_no_such(&error) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let on_disk = file.metadata().map_err(failed)?.len();
+    if on_disk != row.size {
+        return Err(damaged(&row.key, format!("its data file has {on_disk} bytes instead of {}", row.size)));
+    }
+    let whole = bytes == (0..row.size);
+    Ok(Some(Body {
+        key: row.key.clone(),
+        file,
+        at: bytes.start,
+        end: bytes.end,
+        expected: row.checksum.filter(|_| whole),
+        crc64: crc64fast_nvme::Digest::new(),
+    }))
+}
+
 /// The bytes of a row's data file; `None` when there is no such file. The first piece is read at once.
 pub(super) async fn stream_file(
     blocking: &Blocking,
@@ -103,28 +163,9 @@ pub(super) async fn stream_file(
     row: &Row,
     bytes: Range<u64>,
 ) -> PortResult<Option<ByteStream>> {
-    let (path, size) = (row.data_path(), row.size);
-    let whole = bytes == (0..size);
-    let mut body = Body {
-        key: row.key.clone(),
-        file: None,
-        at: bytes.start,
-        end: bytes.end,
-        expected: row.checksum.filter(|_| whole),
-        crc64: crc64fast_nvme::Digest::new(),
-    };
-    let key = row.key.clone();
+    let of = row.clone();
     let first = move || -> PortResult<Option<(Body, Bytes)>> {
-        let file = match tree.open_file(&path) {
-            Ok(file) => file,
-            Err(error) if is_no_such(&error) => return Ok(None),
-            Err(error) => return Err(io_error("read object", &key, error)),
-        };
-        let on_disk = file.metadata().map_err(|error| io_error("read object", &key, error))?.len();
-        if on_disk != size {
-            return Err(damaged(&key, format!("its data file has {on_disk} bytes instead of {size}")));
-        }
-        body.file = Some(file);
+        let Some(mut body) = open(&tree, &of, bytes)? else { return Ok(None) };
         let piece = body.next()?;
         Ok(Some((body, piece)))
     };
@@ -144,7 +185,7 @@ pub(super) async fn stream_file(
 /// A data file being read.
 struct Body {
     key: ObjectKey,
-    file: Option<File>,
+    file: File,
     at: u64,
     end: u64,
     /// What the whole must come to; `None` when only a part is read, or nobody knows.
@@ -157,10 +198,8 @@ impl Body {
     fn next(&mut self) -> PortResult<Bytes> {
         let wanted = (self.end - self.at).min(STREAM_CHUNK as u64);
         let mut piece = vec![0; usize::try_from(wanted).expect("at most a chunk")];
-        if let Some(file) = &self.file {
-            let read = file.read_exact_at(&mut piece, self.at);
-            read.map_err(|error| io_error("read object", &self.key, error))?;
-        }
+        let read = self.file.read_exact_at(&mut piece, self.at);
+        read.map_err(|error| io_error("read object", &self.key, error))?;
         self.at += wanted;
         if let Some(expected) = self.expected {
             self.crc64.write(&piece);

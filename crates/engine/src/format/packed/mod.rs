@@ -5,13 +5,15 @@
 //! reading the file's end and one row group. The image stands in a column of its own, beside typed columns for what a reader
 //! asks for first. Pure: bytes in, bytes out. The exact layout stands in `docs/formats.md`.
 
+mod check;
 mod columns;
 mod read;
 mod write;
 
+pub use check::Check;
 pub use columns::{COLUMNS, Column, Columns, Kind};
 pub use read::{Footer, Pieces, decode, footer, footer_length};
-pub use write::{PackWriter, Packed, rows_of};
+pub use write::{PackWriter, Packed, Row, row_of, rows_of};
 
 use bytes::Bytes;
 use lifecycle::archive::hash_of;
@@ -36,16 +38,26 @@ pub struct Original {
     pub body: Bytes,
 }
 
-/// What all rows of a pack come to, in their order: SHA-256 over names and bodies.
+/// What all rows of a pack come to, in their order: SHA-256 over their columns but image and rest, which the hash stands for.
 #[derive(Clone, Default)]
 pub struct RowsDigest(Sha256);
 
 impl RowsDigest {
-    /// Adds a row, by the hash of its body.
-    pub fn add(&mut self, object: &str, body_hash: &str) {
-        for part in [object, body_hash] {
-            self.0.update((part.len() as u64).to_be_bytes());
-            self.0.update(part);
+    /// Adds a row, of which all columns are there.
+    pub fn add(&mut self, columns: &Columns, row: usize) {
+        for (column, _, kind) in COLUMNS.iter().filter(|(column, ..)| !matches!(column, Column::Image | Column::Rest)) {
+            match kind {
+                Kind::Text { .. } => match columns.text(*column, row) {
+                    Some(text) => {
+                        self.0.update((text.len() as u64).to_be_bytes());
+                        self.0.update(text);
+                    }
+                    None => self.0.update(u64::MAX.to_be_bytes()),
+                },
+                Kind::Moment | Kind::Number => {
+                    self.0.update(columns.int(*column, row).unwrap_or_default().to_be_bytes());
+                }
+            }
         }
     }
 

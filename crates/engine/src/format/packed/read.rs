@@ -1,7 +1,7 @@
 //! Reading a pack by its parts: the footer, and of a row group the columns that are asked for. Whoever asks fetches the bytes.
 
-use super::VERSION;
 use super::columns::{COLUMNS, Column, Columns, Kind};
+use super::{GROUP_ROWS, VERSION};
 use bytes::Bytes;
 use parquet::column::reader::{ColumnReader, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArrayType, Int64Type};
@@ -41,7 +41,12 @@ pub fn footer(end: &[u8]) -> Result<Footer> {
     let read = || {
         let footer = footer_whole(end)?;
         for group in 0..footer.groups() {
-            let _looked_at = (footer.ranges(group, &all), footer.objects(group));
+            let _looked_at = footer.ranges(group, &all);
+            let rows = usize::try_from(footer.group(group).num_rows()).ok();
+            // Rows are looked for by the names that it says, and room is made for as many as it says.
+            if rows.is_none_or(|rows| rows > GROUP_ROWS) || footer.objects(group).is_none() {
+                return Err(bad("its end does not say which rows it has"));
+            }
         }
         Ok(footer)
     };

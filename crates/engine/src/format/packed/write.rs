@@ -105,31 +105,17 @@ impl<W: Write + Send> PackWriter<W> {
         Ok(PackWriter { file, group: Columns::default(), group_bytes: 0, packed, digest: RowsDigest::default() })
     }
 
-    /// How many records were added.
-    pub fn records(&self) -> u64 {
-        self.packed.records
-    }
-
-    /// Bytes of their bodies.
-    pub fn bytes(&self) -> u64 {
-        self.packed.bytes
-    }
-
-    /// Adds a record. The inner error says why this body is none; nothing was added then.
-    pub fn add(&mut self, original: &Original) -> Result<std::result::Result<(), BadRecord>> {
-        let row = match row_of(original) {
-            Ok(row) => row,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        self.digest.add(original.object.as_str(), &row.hash);
+    /// Adds a row.
+    pub fn add(&mut self, row: Row) -> Result<()> {
+        let size = row.bytes();
         self.packed.records += 1;
-        self.packed.bytes += original.body.len() as u64;
-        self.group_bytes += original.body.len();
+        self.packed.bytes += size as u64;
+        self.group_bytes += size;
         row.onto(&mut self.group);
         if self.group.rows >= GROUP_ROWS || self.group_bytes >= GROUP_BYTES {
             self.flush()?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Ends the pack.
@@ -155,6 +141,7 @@ impl<W: Write + Send> PackWriter<W> {
         }
         let mut group = std::mem::take(&mut self.group);
         self.group_bytes = 0;
+        (0..group.rows).for_each(|row| self.digest.add(&group, row));
         let mut writer = self.file.next_row_group()?;
         for (column, _, kind) in COLUMNS {
             let mut chunk = writer.next_column()?.expect("the schema has these columns");
@@ -191,13 +178,25 @@ pub fn rows_of(originals: &[Original]) -> (Columns, Vec<(ObjectKey, BadRecord)>)
 }
 
 /// A row, before it is one of a group.
-struct Row {
+#[derive(Debug)]
+pub struct Row {
     hash: String,
     texts: Vec<(Column, Option<ByteArray>)>,
     ints: [(Column, i64); 3],
+    size: usize,
 }
 
 impl Row {
+    /// The hash of the body, as `afterimage-hash` has it.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Bytes of the body.
+    pub fn bytes(&self) -> usize {
+        self.size
+    }
+
     fn onto(self, group: &mut Columns) {
         for (column, text) in self.texts {
             group.texts.entry(column).or_default().push(text);
@@ -209,7 +208,8 @@ impl Row {
     }
 }
 
-fn row_of(original: &Original) -> std::result::Result<Row, BadRecord> {
+/// A record as the row that it is in a pack.
+pub fn row_of(original: &Original) -> std::result::Result<Row, BadRecord> {
     let foreign = |what: &str| BadRecord::Foreign(format!("`{what}` is missing, or is not what it should be"));
     let text = std::str::from_utf8(&original.body).map_err(|error| BadRecord::NotJson(error.to_string()))?;
     let body: Body<'_> = serde_json::from_str(text).map_err(|error| match error.is_data() {
@@ -250,5 +250,5 @@ fn row_of(original: &Original) -> std::result::Result<Row, BadRecord> {
         (Column::ImageAt, at as i64),
         (Column::Size, text.len() as i64),
     ];
-    Ok(Row { hash, texts, ints })
+    Ok(Row { hash, texts, ints, size: text.len() })
 }

@@ -1,0 +1,36 @@
+//! Checking a pack that is read back: whether it is what was packed, in every column, and in order.
+
+use super::{Column, Columns, Footer, RowsDigest, body_of};
+
+/// A pack that is gone through, row group by row group.
+#[derive(Default)]
+pub struct Check {
+    digest: RowsDigest,
+    records: u64,
+    last: Option<String>,
+}
+
+impl Check {
+    /// Goes through the next row group, of which all columns are there. `false`: a row does not give its body back, rows are not
+    /// in their order, or the footer says something else of them, by which they are looked for.
+    pub fn group(&mut self, footer: &Footer, group: usize, columns: &Columns) -> bool {
+        for row in 0..columns.rows {
+            let Some(object) = columns.text(Column::Object, row).filter(|_| body_of(columns, row).is_some()) else {
+                return false;
+            };
+            if self.last.as_deref().is_some_and(|last| last >= object) {
+                return false;
+            }
+            self.digest.add(columns, row);
+            self.last = Some(object.to_owned());
+            self.records += 1;
+        }
+        let ends = columns.text(Column::Object, 0).zip(self.last.as_deref());
+        columns.rows > 0 && footer.objects(group) == ends
+    }
+
+    /// Whether all of it was there.
+    pub fn is_whole(self, footer: &Footer) -> bool {
+        self.records == footer.records && self.digest.hex() == footer.digest
+    }
+}
