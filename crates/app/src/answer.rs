@@ -76,6 +76,9 @@ pub(crate) struct Status {
     pub(crate) counters: BTreeMap<String, u64>,
     /// What a person should look at: `--check` fails when there is any.
     pub(crate) problems: Vec<String>,
+    /// What is as somebody asked for it, and may be forgotten.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
 }
 
 /// How one policy stands.

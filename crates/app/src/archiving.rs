@@ -83,6 +83,14 @@ impl Archiving {
         self.trouble.read().expect(UNPOISONED).clone()
     }
 
+    /// Why what is deleted now would not be archived now.
+    pub(crate) fn held_up(&self) -> Option<String> {
+        let followed = self.followed();
+        let of_shards =
+            followed.values().flat_map(|seen| seen.shards().into_values()).filter_map(|shard| shard.trouble);
+        self.trouble().into_iter().chain(followed.values().filter_map(|seen| seen.trouble())).chain(of_shards).next()
+    }
+
     /// The archive's objects, to read.
     pub(crate) fn objects(&self, instance: &Instance) -> Result<Arc<dyn ObjectRead>, Failure> {
         self.destination.reader(&instance.store, &retries(instance))

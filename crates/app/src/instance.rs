@@ -88,6 +88,15 @@ pub(crate) struct Instance {
     pub(crate) tables_endpoint: OnceLock<String>,
 }
 
+/// Tables of this machine that have no stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Untold {
+    /// It was switched off.
+    pub(crate) switched_off: Vec<String>,
+    /// They never had one: their making was cut off.
+    pub(crate) unfinished: Vec<String>,
+}
+
 /// What is known of a policy besides what its flows need.
 #[derive(Clone)]
 pub(crate) struct Setting {

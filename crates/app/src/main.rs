@@ -18,6 +18,7 @@ mod exit;
 mod feed;
 mod feeding;
 mod folder;
+mod gone_tables;
 mod home;
 mod hooks;
 mod instance;

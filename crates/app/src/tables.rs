@@ -6,7 +6,7 @@
 
 use crate::archiving::{self, Archiving};
 use crate::exit::Failure;
-use crate::instance::{Instance, UNPOISONED};
+use crate::instance::{Instance, UNPOISONED, Untold};
 use crate::limits::{STREAM_END_LOOK_EVERY, STREAM_END_WAIT, STREAM_FORGET_EVERY, STREAMS_AGAIN};
 use crate::wiring;
 use async_trait::async_trait;
@@ -55,6 +55,15 @@ impl Own {
     /// The names of those that have a stream.
     pub(crate) async fn with_streams(&self) -> Result<Vec<String>, Failure> {
         Ok(self.0.with_streams().await?)
+    }
+
+    /// Those that have none.
+    pub(crate) async fn untold(&self) -> Result<Untold, Failure> {
+        let mut untold = Untold::default();
+        for (table, had_one) in self.0.without_streams().await? {
+            if had_one { &mut untold.switched_off } else { &mut untold.unfinished }.push(table);
+        }
+        Ok(untold)
     }
 
     /// Ends in good order.
@@ -142,6 +151,24 @@ impl TableHooks for Keeper {
         }
     }
 
+    async fn near_end(&self, table: &str) -> PortResult<()> {
+        if !self.tables.carries_old_images(table).await {
+            return Ok(());
+        }
+        let mut all = self.following.lock().await;
+        let archiving = self.start(&mut all, table).await.map_err(|failure| not_ended(table, failure.chain()))?;
+        let archiving = archiving.archiving.clone();
+        drop(all);
+        let begun = self.instance.now();
+        // While others write, it may never be read to its end.
+        while self.instance.now().since(begun) <= STREAM_END_WAIT
+            && archiving.caught_up_at().is_none_or(|at| at <= begun)
+        {
+            self.look_again(table, &archiving).await?;
+        }
+        Ok(())
+    }
+
     async fn finish(&self, table: &str) -> PortResult<()> {
         let mut all = self.following.lock().await;
         if self.tables.carries_old_images(table).await {
@@ -187,6 +214,11 @@ impl Archiving {
         // `None` is less than any.
         shards.iter().map(|seen| seen.caught_up_at).min()?
     }
+}
+
+fn not_ended(table: &str, why: String) -> PortError {
+    let fix = format!("{why}; once `afterimage status` says that it is caught up, give the command again");
+    PortError::new("archive last records of", table, ErrorKind::NotSetUp(fix))
 }
 
 impl Keeper {
@@ -239,6 +271,17 @@ impl Keeper {
         }
     }
 
+    /// Waits for a moment; an error if waiting is in vain.
+    async fn look_again(&self, table: &str, archiving: &Archiving) -> PortResult<()> {
+        if let Some(why) = archiving.held_up() {
+            return Err(not_ended(table, why));
+        }
+        tokio::select! {
+            () = self.driven.cancelled() => Err(PortError::new("archive last records of", table, ErrorKind::Cancelled)),
+            () = self.instance.clock.sleep(STREAM_END_LOOK_EVERY) => Ok(()),
+        }
+    }
+
     /// Waits until nothing is left to read of a table that nobody writes meanwhile.
     async fn caught_up(&self, table: &str, archiving: &Archiving) -> PortResult<()> {
         let clock = &self.instance.clock;
@@ -253,14 +296,9 @@ impl Keeper {
                 _ => {}
             }
             if clock.now().since(begun) > STREAM_END_WAIT {
-                return Err(PortError::new("archive last records of", table, ErrorKind::Unavailable));
+                return Err(not_ended(table, format!("that is not done after {STREAM_END_WAIT}")));
             }
-            tokio::select! {
-                () = self.driven.cancelled() => {
-                    return Err(PortError::new("archive last records of", table, ErrorKind::Cancelled));
-                }
-                () = clock.sleep(STREAM_END_LOOK_EVERY) => {}
-            }
+            self.look_again(table, archiving).await?;
         }
     }
 

@@ -20,7 +20,6 @@ use engine::error::{ErrorKind as PortErrorKind, PortResult};
 use engine::policy::{Mode, Policy};
 use engine::ports::clock::{Clock, Nonces};
 use engine::ports::metrics::Counters;
-use engine::steps::archived_names::{Days, days};
 use engine::steps::purge::Purger;
 use engine::wrap::owned::{Claim, Ownership};
 use engine::wrap::retry::Retries;
@@ -278,7 +277,7 @@ async fn source_of(instance: &Instance, config: &PolicyConfig, asked: Asked) -> 
     Ok(Home::Here(name))
 }
 
-async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Archiving, Failure> {
+pub(crate) async fn open_archiving(instance: &Instance, config: ArchiveConfig) -> Result<Archiving, Failure> {
     let destination = destination_of(instance, &config.destination).await?;
     let leases = match &config.leases {
         // Leases of several tables have different names.
@@ -318,29 +317,10 @@ pub(crate) async fn prepare_own_table(instance: &Instance, table: &str) -> Resul
     open_archiving(instance, own_archive(instance, table)?).await.map(drop)
 }
 
-/// The archive of a table of this machine that is gone: what was archived of it is there still. `None`: nothing was.
-pub(crate) async fn archiving_of_gone_table(
-    instance: &Instance,
-    service: &ServiceName,
-) -> Result<Option<Archiving>, Failure> {
-    let Ok(archive) = own_archive(instance, service.as_str()) else { return Ok(None) };
-    let is_there = match &archive.destination {
-        Destination::S3(_) => true,
-        Destination::Bucket(bucket) => instance.store.bucket(bucket).is_ok(),
-        Destination::Folder(folder) => is_bucket_folder(folder),
-    };
-    if !is_there {
-        return Ok(None);
-    }
-    let archiving = open_archiving(instance, archive).await?;
-    let any = days(archiving.reader(instance)?.as_ref(), service, Days::default()).await?;
-    Ok((!any.is_empty()).then_some(archiving))
-}
-
-fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failure> {
-    let Some(tables) = &instance.config.tables else {
-        return Err(Failure::usage("the tables of this machine are switched off"));
-    };
+/// Where the deleted records of a table of this machine go that no `[[archive]]` names.
+pub(crate) fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failure> {
+    // Where they are switched off, what they left is where it was.
+    let tables = instance.config.tables.clone().unwrap_or_default();
     let service = ServiceName::new(table).map_err(|error| {
         Failure::usage(format!("{error}; or name the table and a service in an [[archive]] of the configuration"))
     })?;
@@ -348,7 +328,7 @@ fn own_archive(instance: &Instance, table: &str) -> Result<ArchiveConfig, Failur
     Ok(ArchiveConfig {
         table,
         service,
-        destination: tables.archive.clone(),
+        destination: tables.archive,
         leases: CatalogPlace::Local,
         failures: None,
         pack: Packing::Off,

@@ -43,6 +43,11 @@ impl Services {
             }
             (Some(configured), _) => service(configured),
             (None, None) => Service::default(),
+            (None, Some(LOCAL_SERVICE)) => {
+                let off = "the tables of this machine are switched off: remove dynamodb_endpoint = \"off\", or restore to \
+                           another table with --to-table";
+                return Err(PortError::new("open service", LOCAL_SERVICE, ErrorKind::NotSetUp(off.to_owned())));
+            }
             (None, Some(name)) => {
                 let unknown = ErrorKind::Invalid("no service of that name is configured".to_owned());
                 return Err(PortError::new("open service", name, unknown));

@@ -141,6 +141,10 @@ fn what_is_probably_not_meant_is_warned_of() {
     assert!(warned(&policy_with("breaker = \"off\"")).contains("policy `docs`: without a breaker"));
     assert!(warned(&policy_with("mode = \"mirror\"\nbreaker = \"off\"")).contains("is mirrored at once"));
     assert!(warned("default_policy = \"off\"").contains("nothing is protected"));
+    let service = "[[service]]\nname = \"mini\"\nregion = \"eu-west-1\"\n";
+    assert!(warned(service).contains("service `mini` is named by no policy"));
+    let named = format!("{service}[dynamodb_endpoint]\narchive = \"s3://mini@records\"");
+    assert!(!warned(&named).contains("mini"), "the tables' archive is there");
     assert!(warned("[s3_endpoint]\nlisten = \"0.0.0.0:9000\"\nallow_remote = true").contains("plain HTTP"));
 }
 

@@ -266,14 +266,14 @@ pub fn in_names(value: &KeyValue) -> String {
     }
 }
 
-/// A key as a person types it, its values joined by `_`: as names have it, or plain, and then escaped.
-pub fn typed(key: &str) -> String {
+/// What a key may mean as a person types it, its values joined by `_`, each as names have it: the key itself; and where it
+/// looks as if it came from a name, the key of that name, which is another one.
+pub fn typed(key: &str) -> Vec<String> {
     let mut pieces = key.split('%').skip(1);
     let hex = |piece: &str| piece.get(..2).is_some_and(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    match is_escaped(key) && pieces.all(hex) {
-        true => key.to_owned(),
-        false => escape(key),
-    }
+    let plain = escape(key);
+    let of_a_name = (is_escaped(key) && pieces.all(hex) && plain != key).then(|| key.to_owned());
+    [plain].into_iter().chain(of_a_name).collect()
 }
 
 /// `%` and two hex digits for each byte of a character that names do not take.

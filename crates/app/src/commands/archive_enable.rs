@@ -22,8 +22,7 @@ pub(crate) async fn enable(config: &Config, asked: Enable, clock: &dyn Clock, st
     let Enable { table, view, ttl, yes } = asked;
     let (remote, archive) = table_named(&config.archives, &table)?;
     if remote.service.as_deref() == Some(LOCAL_SERVICE) {
-        let why = "a table of this machine is archived from the moment it is made: a client of its endpoint sets it up";
-        return Err(Failure::usage(why));
+        return Err(Failure::usage(by_a_client(&remote.name, ttl.as_deref())));
     }
     let table = Remotes::new(config.services.clone(), MissingTable::Refuse, None).table(&remote).await?;
     let plan = plan(&remote.name, &table.setup().await?, &Wanted { view, ttl });
@@ -50,6 +49,18 @@ pub(crate) async fn enable(config: &Config, asked: Enable, clock: &dyn Clock, st
     let answer = Answer::Enabled(answer);
     output::show(&answer, style)?;
     Ok(answer.is_success(false))
+}
+
+/// What a person gives instead for a table of this machine: whoever has its keys may do it, and this command has none.
+fn by_a_client(table: &str, ttl: Option<&str>) -> String {
+    let archived = "a table of this machine is archived from the moment it is made";
+    match ttl {
+        None => format!("{archived}: `afterimage status` says how it stands"),
+        Some(attribute) => format!(
+            "{archived}, and a client of its endpoint sets its time to live: aws dynamodb update-time-to-live --table-name \
+             {table} --time-to-live-specification Enabled=true,AttributeName={attribute}"
+        ),
+    }
 }
 
 /// Asks whoever sits there.

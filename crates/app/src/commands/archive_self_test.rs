@@ -1,11 +1,12 @@
 //! `archive self-test`: the check before production.
 
-use super::table_named::table_named;
+use super::table_named::own_or_named;
 use crate::answer::{Answer, SelfTested, StepView};
 use crate::command::SelfTestOf;
 use crate::exit::Failure;
 use crate::feed::Feed;
 use crate::instance::Instance;
+use engine::config::LOCAL_SERVICE;
 use engine::flows::self_test::{DeletedBy, SelfTest, SelfTestRequest};
 use lifecycle::time::SpanMs;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ pub(crate) async fn self_test(
     feed: &Feed,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let (table, _) = table_named(&instance.config.archives, &asked.table)?;
-    let all = instance.all_archivings();
-    let Some(archiving) = all.iter().find(|archiving| archiving.config.table == table) else {
+    let (table, archiving) = own_or_named(instance, &asked.table).await?;
+    let Some(archiving) = archiving else {
+        if table.service.as_deref() == Some(LOCAL_SERVICE) {
+            return Err(Failure::usage(format!("{table} is not archived: `afterimage status` says why")));
+        }
         return Err(Failure::usage(format!(
             "dynamodb://{table} is not archived: `afterimage archive enable dynamodb://{table}` says what to add to the \
              configuration"

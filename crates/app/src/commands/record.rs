@@ -1,6 +1,6 @@
 //! `record …`: a record is marked so that its table deletes it later, and the mark is taken back.
 
-use super::table_named::table_named;
+use super::table_named::own_or_named;
 use crate::answer::{Answer, Done};
 use crate::command::RecordAct;
 use crate::exit::Failure;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Does it.
 pub(crate) async fn act(instance: &Instance, act: &RecordAct, who: &str) -> Result<Answer, Failure> {
     let (RecordAct::SoftDelete { table, .. } | RecordAct::Undelete { table, .. }) = act;
-    let (table, archive) = table_named(&instance.config.archives, table)?;
+    let (table, archiving) = own_or_named(instance, table).await?;
     let (RecordAct::SoftDelete { key, .. } | RecordAct::Undelete { key, .. }) = act;
     let of_table = Arc::new(instance.services.table(&table).await?);
     // Wrong usage, which only the table can tell.
@@ -29,12 +29,12 @@ pub(crate) async fn act(instance: &Instance, act: &RecordAct, who: &str) -> Resu
     let mut report = match act {
         RecordAct::SoftDelete { after_ms, .. } => flow.soft_delete(key, SpanMs(*after_ms)).await?,
         RecordAct::Undelete { .. } => {
-            let service = archive.as_ref().map(|archive| archive.service.as_str());
+            let service = archiving.as_ref().map(|archiving| archiving.config.service.as_str());
             flow.undelete(key, service).await?
         }
     };
-    if archive.is_none() && report.counted("soft-deleted") > 0 {
-        let note = "this configuration does not archive the table: once the record is deleted, nothing brings it back";
+    if archiving.is_none() && report.counted("soft-deleted") > 0 {
+        let note = "nobody here archives the table: once the record is deleted, nothing brings it back";
         report.notes.push(note.to_owned());
     }
     let mut done = Done::default();

@@ -10,6 +10,7 @@ use super::queue_letters::take;
 use crate::answer::DeadLetterView;
 use crate::archiving::Archiving;
 use crate::exit::Failure;
+use crate::gone_tables::archivings_with_notes;
 use crate::instance::Instance;
 use crate::limits::{ASIDE_NAMED_MAX, DEAD_LETTERS_LISTED};
 use aws::parse::failures::{FailedRecords, Place, read_failed};
@@ -61,7 +62,11 @@ struct Queue {
 /// Looks into every archive, and every queue that one names.
 pub(super) async fn look(instance: &Instance) -> Letters {
     let mut found = Letters::default();
-    for archiving in instance.all_archivings() {
+    let (archivings, gone) = archivings_with_notes(instance).await;
+    if let Err(failure) = gone {
+        found.unknown.push(("what lies aside of tables that are gone".to_owned(), failure.chain()));
+    }
+    for archiving in archivings {
         let aside = format!("what lies aside of {}", archiving.config.table);
         match aside_of(instance, &archiving).await {
             Ok((all, is_all)) => {
@@ -146,7 +151,9 @@ impl Letters {
         report: &mut Report,
         cancel: &CancellationToken,
     ) {
-        for archiving in instance.all_archivings() {
+        let mut archivings: Vec<Arc<Archiving>> = self.aside.iter().map(|aside| aside.archiving.clone()).collect();
+        archivings.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        for archiving in archivings {
             let of_it =
                 |aside: &&Aside| Arc::ptr_eq(&aside.archiving, &archiving) && chosen.contains(&aside.laid.number());
             let laid: Vec<Laid> = self.aside.iter().filter(of_it).map(|aside| aside.laid.clone()).collect();

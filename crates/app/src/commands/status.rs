@@ -4,7 +4,8 @@ use super::clean::next_clean;
 use crate::answer::{Answer, ArchiveStatus, BucketStatus, FeedStatus, PolicyStatus, QueueStatus, Status};
 use crate::archiving::Archiving;
 use crate::exit::Failure;
-use crate::instance::{Instance, Setting, UNPOISONED};
+use crate::gone_tables::archivings_with_notes;
+use crate::instance::{Instance, Setting, UNPOISONED, Untold};
 use crate::limits::{ARCHIVE_LAG_MAX, FEED_LAG_MAX, RECONCILE_AGE_MAX};
 use engine::config::LOCAL_SERVICE;
 use engine::error::PortResult;
@@ -21,6 +22,7 @@ use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
 use local::store::Role;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Reads it.
 pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
@@ -50,10 +52,20 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
         }
     }
     status.policies.sort_by(|a, b| a.name.cmp(&b.name));
-    for archiving in instance.all_archivings() {
+    let (archivings, gone) = archivings_with_notes(instance).await;
+    let known = instance.all_archivings();
+    for archiving in archivings {
         let of_archive = archive_status(instance, &archiving, now, &mut status.problems).await;
-        status.archives.push(of_archive);
+        // A table that is gone has its problems, and nothing else to tell.
+        if known.iter().any(|known| Arc::ptr_eq(known, &archiving)) {
+            status.archives.push(of_archive);
+        }
     }
+    if let Err(failure) = gone {
+        let why = failure.chain();
+        status.problems.push(format!("what lies aside of this machine's tables that are gone is not known: {why}"));
+    }
+    untold(instance, &mut status).await;
     for (table, why) in instance.not_archived.read().expect(UNPOISONED).iter() {
         status.problems.push(format!("{LOCAL_SERVICE}@{table}: deleted records are not archived: {why}"));
     }
@@ -67,6 +79,28 @@ pub(crate) async fn status(instance: &Instance) -> Result<Answer, Failure> {
     }
     status.counters = instance.metrics.snapshot().into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
     Ok(Answer::Status(Box::new(status)))
+}
+
+/// Tables of this machine that tell nobody what is deleted from them.
+async fn untold(instance: &Instance, status: &mut Status) {
+    let Some(tables) = &instance.tables else { return };
+    let Untold { switched_off, unfinished } = match tables.untold().await {
+        Ok(untold) => untold,
+        Err(failure) => {
+            let why = failure.chain();
+            status.problems.push(format!("which tables of this machine have a stream is not known: {why}"));
+            return;
+        }
+    };
+    let told = |table: &String, why: &str| {
+        format!(
+            "{LOCAL_SERVICE}@{table}: {why}, so its deleted records are not archived: `aws dynamodb update-table --table-name \
+             {table} --stream-specification StreamEnabled=true,StreamViewType=OLD_IMAGE` switches it on"
+        )
+    };
+    // As somebody asked for it.
+    status.notes.extend(switched_off.iter().map(|table| told(table, "its stream is switched off")));
+    status.problems.extend(unfinished.iter().map(|table| told(table, "it never got a stream")));
 }
 
 async fn of_policy(instance: &Instance, policy: &Policy, now: UnixMs) -> PortResult<(PolicyStatus, PolicyState)> {
@@ -293,7 +327,6 @@ mod tests {
     use futures_util::StreamExt;
     use lifecycle::time::SpanMs;
     use local::store::BucketName;
-    use std::sync::Arc;
     use tokio_util::sync::CancellationToken;
 
     /// What `--check` complains of; it fails exactly when there is any.

@@ -1,7 +1,31 @@
 //! The table that a person names on the command line, and its archive, if the configuration has one.
 
+use crate::archiving::Archiving;
 use crate::exit::Failure;
-use engine::config::{ArchiveConfig, Remote, parse_table};
+use crate::instance::Instance;
+use crate::wiring::own_archive;
+use engine::config::{ArchiveConfig, LOCAL_SERVICE, Remote, parse_table};
+use std::sync::Arc;
+
+/// The same, where this machine's own tables are known: one of them is meant as one of the configuration's is.
+pub(super) async fn own_or_named(instance: &Instance, text: &str) -> Result<(Remote, Option<Arc<Archiving>>), Failure> {
+    let archivings = instance.all_archivings();
+    let mut archives: Vec<ArchiveConfig> = archivings.iter().map(|archiving| archiving.config.clone()).collect();
+    // Those without a stream are archived by nobody, and are meant all the same.
+    let own = match &instance.tables {
+        Some(tables) => tables.all().await?,
+        None => Vec::new(),
+    };
+    for name in own {
+        let table = Remote { service: Some(LOCAL_SERVICE.to_owned()), name };
+        if !archives.iter().any(|archive| archive.table == table) {
+            archives.extend(own_archive(instance, &table.name));
+        }
+    }
+    let (table, _) = table_named(&archives, text)?;
+    let archiving = archivings.into_iter().find(|archiving| archiving.config.table == table);
+    Ok((table, archiving))
+}
 
 /// `dynamodb://service@Orders`, or the name alone: of a table that the configuration has, or of one on AWS.
 pub(super) fn table_named(archives: &[ArchiveConfig], text: &str) -> Result<(Remote, Option<ArchiveConfig>), Failure> {

@@ -164,6 +164,9 @@ fn status(text: &mut String, of: &Status) {
             plural(of.queue.dead_letters, "dead letter", "dead letters")
         ),
     );
+    for note in &of.notes {
+        line(text, format_args!("note: {note}"));
+    }
     for problem in &of.problems {
         line(text, format_args!("! {problem}"));
     }

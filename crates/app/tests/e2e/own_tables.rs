@@ -1,6 +1,7 @@
 //! This machine's own tables, from the outside: made by a client of DynamoDB, and archived without a word of configuration.
 
 use crate::process::{Folder, Serving};
+use crate::records::{lay_aside, removed};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
@@ -167,6 +168,94 @@ fn a_table_whose_deletion_is_refused_is_archived_on() {
         assert!(tables.put("Orders", id, &[]) && tables.delete("Orders", id));
         until_archived(&folder, "Orders", round + 1);
     }
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
+/// What could not be archived is not forgotten with its table.
+#[test]
+fn what_lies_aside_of_a_table_that_is_gone_is_told_and_archived_after_all() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    let tables = Tables::of(&serving);
+    tables.make("Lost", None);
+    tables.make("Other", None);
+    tables.drop("Lost");
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+    let record = removed("100", "USER#1", Some(serde_json::json!({ "id": { "S": "USER#1" } })));
+    lay_aside(&folder, ("records", "Lost"), &[("100", record)]);
+    let serving = folder.serve();
+    let letters = folder.json(&["dlq", "list"]);
+    assert_eq!(letters["letters"][0]["table"], "local@Lost", "{letters:#}");
+    let checked = folder.run(&["status", "--check"]);
+    assert!(checked.code == 1 && checked.out.contains("local@Lost: 1 deleted record lies aside"), "{checked:?}");
+    assert!(folder.ok(&["dlq", "redrive", "--all"]).contains("1 redriven"));
+    assert_eq!(folder.json(&["archive", "get", "Lost", "USER#1"])["cause"], "ttl");
+    assert_eq!(folder.run(&["status", "--check"]).code, 0, "{}", folder.json(&["status"]));
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
+/// As the examples of the documentation are written.
+#[test]
+fn a_name_alone_is_the_table_of_this_machine() {
+    let folder = Folder::new();
+    let serving = folder.serve();
+    let tables = Tables::of(&serving);
+    tables.make("Orders", None);
+    let tested = folder.json(&["archive", "self-test", "Orders"]);
+    assert_eq!(tested["table"], "dynamodb://local@Orders", "{tested:#}");
+    assert_eq!(tested["steps"].as_array().unwrap().iter().filter(|step| step["success"] != true).count(), 0);
+    let refused = folder.run(&["archive", "enable", "local@Orders", "--ttl", "until"]);
+    assert!(refused.code == 2 && refused.err.contains("aws dynamodb update-time-to-live --table-name Orders"));
+    let ttl = TimeToLiveSpecification::builder().enabled(true).attribute_name("until").build().unwrap();
+    let request = tables.client.update_time_to_live().table_name("Orders").time_to_live_specification(ttl);
+    tables.runtime.block_on(request.send()).unwrap();
+    assert!(tables.put("Orders", "a", &[]));
+    let marked = folder.ok(&["record", "soft-delete", "Orders", "id=a", "--after", "30d"]);
+    assert!(marked.contains("local@Orders") && !marked.contains("nothing brings it back"), "{marked}");
+    assert!(tables.get("Orders", "a").unwrap().contains_key("until"));
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
+#[test]
+fn a_stream_that_is_switched_off_is_told_and_what_is_archived_is_read_without_the_endpoint() {
+    let folder = Folder::new();
+    fs::write(folder.root().join("off.toml"), "dynamodb_endpoint = \"off\"\n").unwrap();
+    let serving = folder.serve();
+    let tables = Tables::of(&serving);
+    tables.make("Orders", None);
+    assert!(tables.put("Orders", "a", &[]) && tables.delete("Orders", "a"));
+    until_archived(&folder, "Orders", 1);
+    let off = StreamSpecification::builder().stream_enabled(false).build().unwrap();
+    let request = tables.client.update_table().table_name("Orders").stream_specification(off);
+    tables.runtime.block_on(request.send()).unwrap();
+    let checked = folder.run(&["status", "--check"]);
+    assert!(checked.code == 0 && checked.out.contains("note: local@Orders: its stream is switched off"), "{checked:?}");
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+
+    let serving = folder.serve_with(&["--config", "off.toml"]);
+    assert_eq!(archived(&folder, "Orders"), ["a"]);
+    assert_eq!(folder.json(&["archive", "get", "Orders", "a"])["cause"], "user");
+    let restored = folder.run(&["archive", "restore", "Orders", "a"]);
+    assert!(restored.code == 1 && restored.err.contains("switched off"), "{restored:?}");
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+}
+
+/// An archive that does not answer keeps a table from being deleted, and nobody from writing.
+#[test]
+fn a_table_whose_archive_does_not_answer_stays_and_says_why() {
+    let folder = Folder::new();
+    let service = "[[service]]\nname = \"away\"\nregion = \"eu-west-1\"\nendpoint = \"http://127.0.0.1:1\"\n";
+    let archive = "[dynamodb_endpoint]\narchive = \"s3://away@records\"\n";
+    fs::write(folder.root().join("away.toml"), format!("{archive}{service}")).unwrap();
+    let serving = folder.serve_with(&["--config", "away.toml"]);
+    let tables = Tables::of(&serving);
+    tables.make("Orders", None);
+    assert!(tables.put("Orders", "a", &[]) && tables.delete("Orders", "a"));
+    let refused = tables.runtime.block_on(tables.client.delete_table().table_name("Orders").send()).unwrap_err();
+    let why = refused.message().unwrap();
+    assert!(why.contains("Connection refused"), "the cause: {why}");
+    assert!(why.contains("`afterimage status`"), "the remedy: {why}");
+    assert!(tables.put("Orders", "b", &[]));
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 

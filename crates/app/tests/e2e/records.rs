@@ -317,12 +317,13 @@ fn a_table_that_cannot_be_archived_is_refused_at_the_start_with_the_remedy() {
 
 /// Records that could not be archived, laid into the archive as an earlier run left them. The index of the bucket does not
 /// know them: it is lost, and made again from the files.
-fn lay_aside(folder: &Folder, records: &[(&str, Value)]) {
-    let aside = folder.data().join("buckets/archive/%2Eafterimage/aside/Orders");
+pub(crate) fn lay_aside(folder: &Folder, (bucket, table): (&str, &str), records: &[(&str, Value)]) {
+    let aside = folder.data().join(format!("buckets/{bucket}/%2Eafterimage/aside/{table}"));
     fs::create_dir_all(&aside).unwrap();
     for (number, record) in records {
-        let note =
-            serde_json::json!({ "format": 1, "table": "Orders", "why": "the store refused it", "record": record });
+        let note = serde_json::json!({
+            "format": 1, "table": table, "key": ["id"], "why": "the store refused it", "record": record,
+        });
         let hash = "0123456789abcdef0123456789abcdef";
         fs::write(aside.join(format!("{number}-{hash}.json")), note.to_string()).unwrap();
     }
@@ -334,7 +335,7 @@ fn lay_aside(folder: &Folder, records: &[(&str, Value)]) {
 }
 
 /// A deletion as the stream told it.
-fn removed(number: &str, id: &str, image: Option<Value>) -> Value {
+pub(crate) fn removed(number: &str, id: &str, image: Option<Value>) -> Value {
     let mut record = serde_json::json!({
         "eventName": "REMOVE", "eventSource": "aws:dynamodb",
         "userIdentity": { "type": "Service", "principalId": "dynamodb.amazonaws.com" },
@@ -355,7 +356,8 @@ fn records_that_lie_aside_are_dead_letters_named_shown_redriven_and_dropped() {
     tables.configure(&folder, "Orders", "");
     assert_eq!(serve(&folder).stop(), 0, "{}", folder.log());
     let image = serde_json::json!({ "id": { "S": "USER#1" }, "n": { "N": "1e3" } });
-    lay_aside(&folder, &[("100", removed("100", "USER#1", Some(image))), ("101", removed("101", "lost", None))]);
+    let aside = [("100", removed("100", "USER#1", Some(image))), ("101", removed("101", "lost", None))];
+    lay_aside(&folder, ("archive", "Orders"), &aside);
     let serving = serve(&folder);
     let letters = || folder.json(&["dlq", "list"])["letters"].as_array().unwrap().clone();
     let [first, second] = &letters()[..] else { panic!("two lie aside: {:#?}", letters()) };

@@ -1,6 +1,6 @@
 //! What `config check` warns of: allowed, and probably not meant.
 
-use super::{Config, Host, Terms};
+use super::{Config, Destination, Host, Terms};
 use crate::policy::Mode;
 use lifecycle::keep::Keep;
 use lifecycle::time::SpanMs;
@@ -27,7 +27,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         let name = Some(&service.name);
         let by_policy = config.policies.iter().any(|policy| policy.services().contains(&name));
         let by_archive = config.archives.iter().any(|archive| archive.services().contains(&name));
-        if !by_policy && !by_archive {
+        let by_tables = config.tables.as_ref().is_some_and(
+            |tables| matches!(&tables.archive, Destination::S3(bucket) if bucket.service.as_ref() == name),
+        );
+        if !by_policy && !by_archive && !by_tables {
             warnings.push(format!("service `{}` is named by no policy and no archive", service.name));
         }
     }

@@ -42,11 +42,11 @@ pub struct Which<'a> {
     pub at: UnixMs,
 }
 
-/// The newest deletion of a key. Two keys may look alike in names: then both are named, and nothing is chosen. What lies in an
+/// The newest deletion of a key. Two keys may look alike in names, or as they are typed: then both are named, and nothing is chosen. What lies in an
 /// archive tier may be the newest: it is an error, but the days before it are looked at first, down to the first that has the
 /// key, so that all that is needed is noted together (`crates/engine/src/steps/away.rs`).
 pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Option<Found>> {
-    let Which { service, table, key, at } = which;
+    let Which { service, table, key, .. } = which;
     let is_meant = |found: &Found| table.is_none_or(|table| table == found.record.table);
     if let Ok(name) = ObjectKey::new(*key)
         && parse(&name).is_some_and(|parsed| parsed.service == **service)
@@ -60,7 +60,28 @@ pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Op
         }
         return Ok(read?.filter(is_meant));
     }
-    let key = &typed(key);
+    let mut newest: Option<Found> = None;
+    let readings = typed(key);
+    for reading in &readings {
+        match (newest.take(), newest_of(archive, which, reading).await?) {
+            (Some(one), Some(other)) => {
+                let names = [one.name.as_str(), other.name.as_str()];
+                return Err(PortError::new("find record", key, ErrorKind::Invalid(look_alike(&names))));
+            }
+            (one, other) => newest = one.or(other),
+        }
+    }
+    Ok(newest)
+}
+
+fn look_alike(names: &[&str]) -> String {
+    format!("keys of several records look so: name the object that you mean: {}", names.join(", "))
+}
+
+/// The newest deletion of a key, given as names have it.
+async fn newest_of(archive: &Unpacked, which: &Which<'_>, key: &str) -> PortResult<Option<Found>> {
+    let Which { service, table, at, .. } = which;
+    let is_meant = |found: &Found| table.is_none_or(|table| table == found.record.table);
     let days = days_back_from(archive, service, *at).await?;
     let looked = stream::iter(days).map(|day| async move {
         let names = of_key(archive, &day, key).await;
@@ -96,8 +117,7 @@ pub async fn find_record(archive: &Unpacked, which: &Which<'_>) -> PortResult<Op
         }
         if newest.len() > 1 {
             let names: Vec<&str> = newest.iter().map(|found| found.name.as_str()).collect();
-            let why = format!("keys of several records look so: name the object that you mean: {}", names.join(", "));
-            return Err(PortError::new("find record", key, ErrorKind::Invalid(why)));
+            return Err(PortError::new("find record", key, ErrorKind::Invalid(look_alike(&names))));
         }
         let found = newest.pop();
         if found.is_some() || is_away {

@@ -134,17 +134,7 @@ impl ShardPlaces {
 
     /// The streams of a table of which something was read, by their names.
     pub async fn streams(bucket: &dyn ObjectRead, table: &str) -> PortResult<Vec<String>> {
-        let prefix = format!("{STREAMS_PREFIX}{table}/");
-        let (mut streams, mut after) = (Vec::new(), None);
-        loop {
-            let page = bucket.list(&prefix, after.as_ref(), 1).await?;
-            let first = page.items.into_iter().next();
-            let name = first.as_ref().and_then(|listed| listed.key.as_str().strip_prefix(&prefix)?.split('/').next());
-            let Some(name) = name else { return Ok(streams) };
-            // `0` is the character after `/`.
-            after = Some(object(format!("{prefix}{name}0")));
-            streams.push(name.to_owned());
-        }
+        tables_under(bucket, &format!("{STREAMS_PREFIX}{table}/")).await
     }
 
     /// Notes that the stream has forgotten a shard before its end was read; once.
@@ -211,6 +201,20 @@ impl ShardPlaces {
 
     fn key(&self, shard: &ShardId) -> ObjectKey {
         object(format!("{}{shard}.json", self.prefix()))
+    }
+}
+
+/// The tables of which there is anything under one of these prefixes; what stands there up to the next `/`.
+pub async fn tables_under(bucket: &dyn ObjectRead, prefix: &str) -> PortResult<Vec<String>> {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let page = bucket.list(prefix, after.as_ref(), 1).await?;
+        let first = page.items.into_iter().next();
+        let name = first.as_ref().and_then(|listed| listed.key.as_str().strip_prefix(prefix)?.split('/').next());
+        let Some(name) = name else { return Ok(names) };
+        // `0` is the character after `/`.
+        after = Some(object(format!("{prefix}{name}0")));
+        names.push(name.to_owned());
     }
 }
 

@@ -232,6 +232,22 @@ async fn a_time_to_live_that_is_over_does_not_delete_the_record_again() {
     assert_eq!(until(Ttl::Extend(SpanMs::days(30))).await, Some(now + 30 * 86_400));
 }
 
+/// `%2F` is a key, and what the name of the key `/` shows.
+#[tokio::test]
+async fn a_key_that_looks_like_a_name_is_itself_and_nothing_is_chosen_where_both_are_there() {
+    let found = async |keys: &[&str]| {
+        let deletions: Vec<_> = keys.iter().map(|key| (*key, day(0), Cause::User)).collect();
+        let world = archived(&deletions).await;
+        let which = Which { service: &service(), table: None, key: "%2F", at: EVER };
+        let found = find_record(&Unpacked::new(world.memory.destination.clone()), &which).await;
+        found.map(|found| found.unwrap().record.image["id"]["S"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(found(&["%2F"]).await.unwrap(), "%2F");
+    assert_eq!(found(&["/"]).await.unwrap(), "/", "as `ls` shows it");
+    let both = engine::report::chain(&found(&["/", "%2F"]).await.unwrap_err());
+    assert!(both.contains("/%252F.json") && both.contains("/%2F.json"), "{both}");
+}
+
 #[tokio::test]
 async fn a_listing_that_fails_is_told_and_nothing_is_read_as_absent() {
     let world = archived(&[("a", day(0), Cause::User)]).await;

@@ -12,6 +12,10 @@ pub trait TableHooks: Send + Sync {
     /// The table has a stream. May be told again.
     async fn begin(&self, table: &str);
 
+    /// The stream of the table is to end, and others still write: returns when little is left to be archived, so that they will
+    /// not have to wait for long. An error says why it cannot end.
+    async fn near_end(&self, table: &str) -> PortResult<()>;
+
     /// The stream of the table is about to end, and nothing is written meanwhile: returns when everything that it tells is
     /// archived, and nobody reads it any more. An error says why it must not end yet.
     async fn finish(&self, table: &str) -> PortResult<()>;

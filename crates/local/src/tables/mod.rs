@@ -141,8 +141,22 @@ impl Tables {
 
     /// What may end a stream, or begin another: only when all that it tells is archived.
     async fn end_stream(&self, operation: String, body: Bytes) -> Said {
+        let Some(AboutTable { table }) = about(&body) else {
+            let _alone = self.streams.write().await;
+            return self.run(operation, body).await;
+        };
+        let refused = |error: PortError| {
+            let why = format!("its deleted records must be archived first: {}", engine::report::chain(&error));
+            Said::refused(400, "ResourceInUseException", &why)
+        };
+        // An archive that does not answer must not keep everybody from writing.
+        if let Some(hooks) = self.hooks.get()
+            && self.stream(&table).await.is_some()
+            && let Err(error) = hooks.near_end(&table).await
+        {
+            return refused(error);
+        }
         let _alone = self.streams.write().await;
-        let Some(AboutTable { table, .. }) = about(&body) else { return self.run(operation, body).await };
         let before = self.stream(&table).await;
         let hooks = self.hooks.get();
         if let Some(hooks) = hooks {
@@ -151,8 +165,7 @@ impl Tables {
                 None => hooks.prepare(&table).await,
             };
             if let Err(error) = ready {
-                let why = format!("its deleted records must be archived first: {}", engine::report::chain(&error));
-                return Said::refused(400, "ResourceInUseException", &why);
+                return refused(error);
             }
         }
         let said = self.run(operation, body).await;
@@ -216,6 +229,17 @@ impl Tables {
             }
         }
         Ok(with)
+    }
+
+    /// The names of the tables that have no stream, and whether they had one: then it was switched off.
+    pub async fn without_streams(&self) -> PortResult<Vec<(String, bool)>> {
+        let mut without = Vec::new();
+        for table in self.all().await? {
+            if let Some(found) = self.metadata(&table).await.filter(|found| !found.stream_enabled) {
+                without.push((table, found.stream_label.is_some()));
+            }
+        }
+        Ok(without)
     }
 
     /// Whether a table has a stream that tells what was in a record that is deleted.
