@@ -12,7 +12,7 @@ mod list;
 mod plain;
 mod runtime_api;
 pub(crate) mod servers;
-mod setup;
+pub(crate) mod setup;
 pub(crate) mod table;
 mod tls;
 pub(crate) mod wiring;

@@ -8,6 +8,7 @@ use aws::dynamodb::create_table;
 use engine::clock::SystemClock;
 use engine::flows::reconcile::RESERVED_PREFIX;
 use engine::limits::LIST_PAGE;
+use engine::ports::objects::ObjectRead;
 use lifecycle::ids::ObjectKey;
 use serde_json::json;
 use std::sync::Arc;
@@ -27,16 +28,21 @@ pub(crate) async fn tally(job: &Job) -> Result<()> {
     let (s3, dynamodb) =
         (Endpoint::of(&job.s3, &Arc::default()).await, Endpoint::of(&job.dynamodb, &Arc::default()).await);
     ready()?;
-    let (bucket, mut after, mut copies) = (s3.bucket(&job.destination).reader(), None, 0);
-    loop {
-        let page = bucket.list("", after.as_ref(), LIST_PAGE).await?;
-        copies += page.items.iter().filter(|listed| !listed.key.as_str().starts_with(RESERVED_PREFIX)).count();
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let copies = objects_in(s3.bucket(&job.destination).reader().as_ref()).await?;
     let client = dynamodb.service.dynamodb(&dynamodb.config);
     let table = client.describe_table().table_name(&job.table).send().await?.table;
     answer(&json!({ "copies": copies, "rows": table.and_then(|table| table.item_count) }))
+}
+
+/// How many objects a bucket has, but those of the program itself.
+pub(crate) async fn objects_in(bucket: &dyn ObjectRead) -> Result<usize> {
+    let (mut after, mut objects) = (None, 0);
+    loop {
+        let page = bucket.list("", after.as_ref(), LIST_PAGE).await?;
+        objects += page.items.iter().filter(|listed| !listed.key.as_str().starts_with(RESERVED_PREFIX)).count();
+        after = page.next;
+        if after.is_none() {
+            return Ok(objects);
+        }
+    }
 }

@@ -1,14 +1,13 @@
 //! What a side of a round begins with, and what it leaves, told by the services themselves.
 
 use crate::aws::job::Job;
+use crate::aws::setup::objects_in;
 use crate::aws::wiring::Endpoint;
 use crate::process::{answer, ready};
 use anyhow::Result;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType as Scalar,
 };
-use engine::flows::reconcile::RESERVED_PREFIX;
-use engine::limits::LIST_PAGE;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -33,13 +32,6 @@ pub(crate) async fn make(job: &Job) -> Result<()> {
 pub(crate) async fn count(job: &Job) -> Result<()> {
     let s3 = Endpoint::of(&job.s3, &Arc::default()).await;
     ready()?;
-    let (bucket, mut after, mut objects) = (s3.bucket(&job.destination).reader(), None, 0);
-    loop {
-        let page = bucket.list("", after.as_ref(), LIST_PAGE).await?;
-        objects += page.items.iter().filter(|listed| !listed.key.as_str().starts_with(RESERVED_PREFIX)).count();
-        after = page.next;
-        if after.is_none() {
-            return answer(&json!({ "objects": objects }));
-        }
-    }
+    let objects = objects_in(s3.bucket(&job.destination).reader().as_ref()).await?;
+    answer(&json!({ "objects": objects }))
 }

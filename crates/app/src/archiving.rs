@@ -84,6 +84,7 @@ impl Archiving {
     }
 
     /// Why what is deleted now would not be archived now.
+    #[cfg(feature = "dynamodb")]
     pub(crate) fn held_up(&self) -> Option<String> {
         let followed = self.followed();
         let of_shards =

@@ -392,7 +392,8 @@ impl Pace {
 /// What is told of a deletion that is not put in the place of a newer one.
 fn not_in_its_place(name: ObjectKey, why: Unread, report: &mut Report) {
     match why {
-        Unread::Failed => report.fail(name, "a newer deletion of it failed, and this one was not put in its place"),
+        Unread::Failed => report
+            .fail(name, "another deletion of it, which may be newer, failed, and this one was not put in its place"),
         Unread::Awaiting => {
             let why = "a newer deletion of it lies in an archive tier, and this one was not put in its place";
             report.skip(AWAITING, name, why);
