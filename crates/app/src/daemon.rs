@@ -217,6 +217,12 @@ async fn take(config: &Config) -> Result<(Folder, TcpListener, Option<TcpListene
 async fn bind_all(config: &Config) -> Result<(TcpListener, Option<TcpListener>), Failure> {
     let s3 = bind(config.endpoint.listen, "").await?;
     let tables = match config.tables_listen() {
+        Some(listen) if listen == config.endpoint.listen && listen.port() != 0 => {
+            return Err(Failure::usage(format!(
+                "both endpoints would listen on {listen}: write another `listen` under [dynamodb_endpoint], or none, and it \
+                 takes the port behind the S3 endpoint's"
+            )));
+        }
         Some(listen) => {
             let instead =
                 ", or set `listen` under [dynamodb_endpoint] in a configuration, or dynamodb_endpoint = \"off\"";

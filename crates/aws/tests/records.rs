@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::types::{
 use dynoxide::Database;
 use engine::error::ErrorKind;
 use engine::flows::archive::Archive;
-use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Wanted};
 use engine::memory::bucket::Versioning;
 use engine::memory::wiring::Memory;
 use engine::ports::progress::Silent;
@@ -175,15 +175,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
         who: "alice".to_owned(),
     };
     let wanted = Wanted::Range { days: Days::default(), cause: None };
-    let request = RecordsRequest {
-        service,
-        wanted,
-        overwrite: false,
-        ttl: Ttl::StripIfOver,
-        rate: None,
-        dry_run: false,
-        wait: false,
-    };
+    let request = RecordsRequest::new(service, wanted);
     let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("restored"), report.failures), (put.len() as u64, 0), "{:?}", report.failed);
     for item in put.values() {

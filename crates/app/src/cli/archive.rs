@@ -1,13 +1,12 @@
 //! `archive …`, as a person types it.
 
 use super::Task;
-use super::tables::{EnableArgs, SelfTestArgs, TiersArgs};
+use super::tables::{EnableArgs, SelfTestArgs, TiersArgs, span};
 use crate::command::{ArchiveAct, Command, RecordDays, RestoreRecordsOf, RetrieveOf, SpeedOf, TtlOf};
 use crate::exit::Failure;
 use crate::output::Style;
-use crate::when::moment;
+use crate::when::{day, moment};
 use clap::{Args, Subcommand, ValueEnum};
-use engine::config::span::parse_span;
 use engine::limits::{RETRIEVED_DAYS, RETRIEVED_DAYS_MAX};
 use lifecycle::time::UnixMs;
 
@@ -103,7 +102,7 @@ pub(crate) enum ArchiveVerb {
 /// Days of deletions.
 #[derive(Debug, Args)]
 pub(crate) struct DaysArgs {
-    /// From this day (UTC) on: 2026-11-21, `30d ago`
+    /// From this day (UTC) on: 2026-11-21, today, `30d ago`
     #[arg(long, value_name = "DAY")]
     from: Option<String>,
     /// Up to this day, which is included
@@ -198,7 +197,7 @@ impl RetrieveArgs {
 impl DaysArgs {
     fn days(&self, now: UnixMs) -> Result<RecordDays, Failure> {
         let read = |text: &Option<String>| {
-            text.as_deref().map(|text| moment(text, now).map(|at| at.0).map_err(Failure::usage)).transpose()
+            text.as_deref().map(|text| day(text, now).map(|at| at.0).map_err(Failure::usage)).transpose()
         };
         let days = RecordDays { from: read(&self.from)?, to: read(&self.to)? };
         match days {
@@ -246,8 +245,8 @@ impl ArchiveVerb {
                 let ttl = match args.ttl.as_str() {
                     "strip" => TtlOf::Strip,
                     "keep" => TtlOf::Keep,
-                    other => match other.strip_prefix('+').and_then(parse_span) {
-                        Some(span) => TtlOf::Extend(span.0),
+                    other => match other.strip_prefix('+') {
+                        Some(text) => TtlOf::Extend(span("--ttl", text)?),
                         None => {
                             let why = format!("--ttl {other} has no meaning: write strip, keep, or such as +30d");
                             return Err(Failure::usage(why));

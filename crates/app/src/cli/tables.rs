@@ -3,13 +3,16 @@
 use crate::command::{ArchiveAct, Command, RecordAct, SelfTestOf};
 use crate::exit::Failure;
 use clap::{Args, Subcommand};
-use engine::config::span::parse_span;
+use engine::config::span::{format_span, parse_span};
 use engine::ports::tables::StreamView;
+use lifecycle::time::SpanMs;
 
 /// How long a self-test waits, unless it is told otherwise.
 const WITHIN: &str = "5m";
 /// The same for the time to live: AWS deletes within a few days of it.
 const WITHIN_BY_TTL: &str = "4d";
+/// Longer than anybody plans for, in records.
+const SPAN_MAX: SpanMs = SpanMs::days(100 * 365);
 
 /// `archive enable …`.
 #[derive(Debug, Args)]
@@ -139,8 +142,11 @@ impl RecordVerb {
     }
 }
 
-fn span(option: &str, text: &str) -> Result<u64, Failure> {
-    let span = parse_span(text).filter(|span| span.0 > 0);
-    span.map(|span| span.0)
-        .ok_or_else(|| Failure::usage(format!("{option} {text} is no span: write such as 30d, 12h, 5m")))
+/// A span that an option gives, in milliseconds: more than nothing, and no more than people plan for.
+pub(super) fn span(option: &str, text: &str) -> Result<u64, Failure> {
+    let span = parse_span(text).filter(|span| (SpanMs::seconds(1)..=SPAN_MAX).contains(span));
+    span.map(|span| span.0).ok_or_else(|| {
+        let most = format_span(SPAN_MAX);
+        Failure::usage(format!("{option} {text} is no span: write such as 30d, 12h, 5m, and at most {most}"))
+    })
 }

@@ -100,9 +100,14 @@ pub(super) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
     writeln!(text, "{args}").expect("writing to a string");
 }
 
-/// A key as one line: control characters would move the cursor of whoever reads it.
+/// A key as one line: control characters would move the cursor of whoever reads it, and some signs turn text around, or are
+/// not seen.
 pub(super) fn printable(key: &str) -> String {
-    key.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    let misleads = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    key.chars().flat_map(|c| if misleads(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 fn table(head: &[&str]) -> Table {
@@ -324,7 +329,11 @@ fn report(text: &mut String, of: &ReportView) {
             what => format!("{n} {what}"),
         })
         .collect();
-    let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts.join(", ") };
+    let counts = match (counts.is_empty(), of.failures) {
+        (true, 0) => "nothing to do".to_owned(),
+        (true, _) => "nothing done".to_owned(),
+        (false, _) => counts.join(", "),
+    };
     line(text, format_args!("{}{of_policy}: {counts}", of.operation));
     for item in &of.done {
         line(text, format_args!("  {}: {}", printable(&item.object), item.why));

@@ -37,7 +37,7 @@ const SHOWN: [Column; 11] = [
 ];
 /// Parts that are kept.
 const KEPT: usize = 3;
-/// Names of damaged records that are told; all are counted in the exit code.
+/// Names of damaged records that are told.
 const TOLD: usize = 1_000;
 
 /// What the functions share.
@@ -46,8 +46,11 @@ pub(super) struct State {
     runtime: Handle,
     parts: Vec<(Arc<Unpacked>, Part)>,
     kept: VecDeque<((usize, bool), Arc<Columns>)>,
-    days: u64,
+    /// The numbers of the parts of each day that was opened: a join may open it again and again.
+    days: BTreeMap<(String, String), String>,
     damaged: BTreeMap<String, String>,
+    /// And more of them.
+    damaged_more: bool,
     failed: Option<PortError>,
     /// Something lies in archive tiers.
     is_away: bool,
@@ -62,8 +65,9 @@ impl State {
             runtime,
             parts: Vec::new(),
             kept: VecDeque::new(),
-            days: 0,
+            days: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            damaged_more: false,
             failed: None,
             is_away: false,
         }
@@ -71,6 +75,10 @@ impl State {
 
     /// The numbers of a day's parts, as a JSON array.
     fn parts_of(&mut self, service: &str, day: &str) -> Result<String, PortError> {
+        let opened = (service.to_owned(), day.to_owned());
+        if let Some(parts) = self.days.get(&opened) {
+            return Ok(parts.clone());
+        }
         let Some((service, archive)) = self.archives.get(service) else { return Ok("[]".to_owned()) };
         let day = day.replace('-', "/");
         let found = match self.runtime.block_on(parts(archive, service, &day)) {
@@ -88,8 +96,8 @@ impl State {
         };
         let first = self.parts.len();
         self.parts.extend(found.into_iter().map(|part| (archive.clone(), part)));
-        self.days += 1;
-        Ok(json!((first..self.parts.len()).collect::<Vec<_>>()).to_string())
+        let parts = json!((first..self.parts.len()).collect::<Vec<_>>()).to_string();
+        Ok(self.days.entry(opened).or_insert(parts).clone())
     }
 
     fn columns(&mut self, part: usize, with_image: bool) -> Result<Arc<Columns>, PortError> {
@@ -108,8 +116,10 @@ impl State {
             if is_archived(&error) {
                 self.is_away = true;
                 self.runtime.block_on(archive.away().note(&name))?;
-            } else if self.damaged.len() < TOLD {
+            } else if self.damaged.len() < TOLD || self.damaged.contains_key(name.as_str()) {
                 self.damaged.insert(name.to_string(), chain(&error));
+            } else {
+                self.damaged_more = true;
             }
         }
         let columns = Arc::new(read.columns);
@@ -214,6 +224,9 @@ impl Shared {
         let passed_over = state.archives.values().flat_map(|(_, archive)| archive.damaged());
         let passed_over = passed_over.map(|(name, error)| (name.to_string(), chain(&error)));
         let damaged: BTreeMap<String, String> = state.damaged.clone().into_iter().chain(passed_over).collect();
-        (state.days, damaged.into_iter().collect())
+        let more = state.damaged_more.then(|| {
+            ("others".to_owned(), format!("more than {TOLD} do not read back, and only the first of them are named"))
+        });
+        (state.days.len() as u64, damaged.into_iter().chain(more).collect())
     }
 }

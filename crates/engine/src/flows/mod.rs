@@ -20,6 +20,7 @@ pub mod release;
 pub mod replicate;
 pub mod resolve;
 pub mod restore;
+mod restore_one;
 pub mod restore_records;
 pub mod retrieve;
 pub mod scan;

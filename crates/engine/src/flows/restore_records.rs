@@ -17,15 +17,16 @@
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
-use crate::error::{ErrorKind, PortError, PortResult};
+use crate::error::PortResult;
 use crate::flows::find_record::{Found, Which, find_record, read_record};
+pub use crate::flows::restore_one::AWAITING;
+use crate::flows::restore_one::{IN_A_TIER, One, Pace, Unread, unread};
 use crate::flows::retrieve::{Patience, note_days, once_readable};
-use crate::flows::soft_delete::unmark;
 use crate::limits::COMMAND_KEYS_IN_FLIGHT;
 use crate::ports::clock::Clock;
-use crate::ports::journal::{Action, Entry, Journal};
+use crate::ports::journal::Journal;
 use crate::ports::progress::Progress;
-use crate::ports::tables::{PutOnto, RecordTable, TableShape};
+use crate::ports::tables::RecordTable;
 use crate::report::Report;
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
 use crate::steps::away::is_archived;
@@ -34,11 +35,9 @@ use crate::wrap::unpacked::Unpacked;
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 use lifecycle::archive::{Cause, Parsed, ServiceName};
-use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::{SpanMs, UnixMs};
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Which records.
@@ -90,6 +89,14 @@ pub struct RecordsRequest {
     pub wait: bool,
 }
 
+impl RecordsRequest {
+    /// These records, as fast as the table takes them: what is there already stays, a time to live that is over goes, and
+    /// nobody waits for archive tiers.
+    pub fn new(service: ServiceName, wanted: Wanted) -> Self {
+        Self { service, wanted, overwrite: false, ttl: Ttl::StripIfOver, rate: None, dry_run: false, wait: false }
+    }
+}
+
 /// The archive, the table, and what else a restore needs.
 pub struct RestoreRecords {
     /// The archive.
@@ -135,7 +142,7 @@ impl RestoreRecords {
         cancel: &CancellationToken,
     ) -> PortResult<()> {
         let shape = self.table.shape().await?;
-        let pace = Pace { rate: request.rate, next_us: Mutex::new(0) };
+        let pace = Pace::of(request.rate);
         let one = One { all: self, request, shape: &shape, pace: &pace };
         let archive = self.archive.as_ref();
         let patience = Patience { wait: request.wait, clock: self.clock.as_ref(), progress, cancel };
@@ -194,26 +201,9 @@ impl RestoreRecords {
     }
 }
 
-/// Counts records that await their retrieval from an archive tier.
-pub const AWAITING: &str = "awaiting-retrieval";
 /// Counts days of which nothing more was put, since a pack lies in an archive tier.
 pub const DAYS_AWAITING: &str = "days-awaiting-retrieval";
 const STOPPED: &str = "stopped: give the same command again to go on";
-const IN_A_TIER: &str = "it lies in an archive tier";
-
-/// Why a deletion was not put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    Failed,
-    Awaiting,
-}
-
-impl Unread {
-    fn of(report: &Report) -> Option<Unread> {
-        let is_awaiting = report.counted(AWAITING) > 0;
-        (report.failures > 0).then_some(Unread::Failed).or(is_awaiting.then_some(Unread::Awaiting))
-    }
-}
 
 /// Which names of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -362,189 +352,5 @@ impl Day<'_> {
             self.unread.insert(shown, why);
         }
         report.absorb(of_record);
-    }
-}
-
-/// Writes at a rate.
-struct Pace {
-    rate: Option<u32>,
-    /// When the next turn is, in microseconds since 1970: a thousand a second and more are kept, too.
-    next_us: Mutex<i64>,
-}
-
-impl Pace {
-    /// Waits for its turn; turns that nobody took are over.
-    async fn turn(&self, clock: &dyn Clock) {
-        let Some(rate) = self.rate else { return };
-        let now = clock.now();
-        let due = {
-            let mut next = self.next_us.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = (now.0 * 1_000).max(*next);
-            *next = due + 1_000_000 / i64::from(rate.max(1));
-            UnixMs(due / 1_000)
-        };
-        if due > now {
-            clock.sleep(due.since(now)).await;
-        }
-    }
-}
-
-/// What is told of a deletion that is not put in the place of a newer one.
-fn not_in_its_place(name: ObjectKey, why: Unread, report: &mut Report) {
-    match why {
-        Unread::Failed => report
-            .fail(name, "another deletion of it, which may be newer, failed, and this one was not put in its place"),
-        Unread::Awaiting => {
-            let why = "a newer deletion of it lies in an archive tier, and this one was not put in its place";
-            report.skip(AWAITING, name, why);
-        }
-    }
-}
-
-/// What is told of a record that could not be read.
-fn unread(name: &ObjectKey, error: &PortError) -> Report {
-    let mut report = Report::of("archive restore");
-    match is_archived(error) {
-        true => report.skip(AWAITING, name, IN_A_TIER),
-        false => report.fail_with(name, error),
-    }
-    report
-}
-
-struct One<'a> {
-    all: &'a RestoreRecords,
-    request: &'a RecordsRequest,
-    shape: &'a TableShape,
-    pace: &'a Pace,
-}
-
-impl One<'_> {
-    async fn named(&self, name: &ObjectKey, cause: Option<Cause>, before: Option<Unread>) -> Report {
-        let mut report = Report::of("archive restore");
-        match read_record(self.all.archive.as_ref(), name).await {
-            Ok(Some(found)) if cause.is_some_and(|cause| found.record.cause != cause) => report.count("other-cause", 1),
-            Ok(Some(found)) => return self.judged(found, before).await,
-            Ok(None) => {}
-            Err(error) => return unread(name, &error),
-        }
-        report
-    }
-
-    /// Puts it, if it is its record's newest and what is asked for.
-    async fn judged(&self, found: Found, before: Option<Unread>) -> Report {
-        let is_of_table = |table: &String| *table == found.record.table;
-        let Some(condition) = &self.all.condition else { return self.put_unless(found, before).await };
-        if !self.all.from_table.as_ref().is_none_or(is_of_table) {
-            return self.put(found).await;
-        }
-        let mut report = Report::of("archive restore");
-        let identity = json!([found.record.table, found.record.key_values()]).to_string();
-        let judged = async {
-            Ok(match condition.note(identity).await? {
-                false => Err("older"),
-                true if condition.holds(&found).await? => Ok(()),
-                true => Err("unmet"),
-            })
-        };
-        match judged.await {
-            Ok(Err(why)) => report.count(why, 1),
-            Ok(Ok(())) => match before {
-                Some(why) => not_in_its_place(found.name, why, &mut report),
-                None => return self.put(found).await,
-            },
-            Err(error) => report.fail_with(&found.name, &error),
-        }
-        report
-    }
-
-    /// Puts it, unless another deletion of it could not be put.
-    async fn put_unless(&self, found: Found, before: Option<Unread>) -> Report {
-        let Some(why) = before.filter(|_| !self.request.overwrite) else { return self.put(found).await };
-        let mut report = Report::of("archive restore");
-        not_in_its_place(found.name, why, &mut report);
-        report
-    }
-
-    async fn put(&self, found: Found) -> Report {
-        let mut report = Report::of("archive restore");
-        let name = found.name.clone();
-        if let Err(error) = self.try_put(found, &mut report).await {
-            report.fail_with(&name, &error);
-        }
-        report
-    }
-
-    async fn try_put(&self, found: Found, report: &mut Report) -> PortResult<()> {
-        let Found { name, record, .. } = found;
-        if self.all.from_table.as_ref().is_some_and(|table| *table != record.table) {
-            report.skip("other-table", &name, format!("it is of the table {}", record.table));
-            return Ok(());
-        }
-        if record.key != self.shape.key_names {
-            let why = format!(
-                "its key is ({}), and the table's is ({}): restore it into a table of its own kind",
-                record.key.join(", "),
-                self.shape.key_names.join(", ")
-            );
-            return Err(PortError::new("restore record", &name, ErrorKind::Invalid(why)));
-        }
-        let mut image = record.image;
-        let unmarked = self.request.ttl != Ttl::Keep && unmark(&mut image, self.shape.ttl.as_deref());
-        let unmarked = if unmarked { "; it was soft-deleted, and its mark is left out" } else { "" };
-        let told = format!("{unmarked}{}", self.ttl(&mut image));
-        if self.request.dry_run {
-            report.done("would-restore", &name, format!("deleted at {}{told}", record.deleted_at));
-            return Ok(());
-        }
-        self.pace.turn(self.all.clock.as_ref()).await;
-        self.journal(&name, &record.table).await?;
-        let onto = if self.request.overwrite { PutOnto::Anything } else { PutOnto::Nothing };
-        match self.all.table.put(&image, self.shape, onto).await? {
-            true => {
-                report.done("restored", &name, format!("deleted at {}{told}", record.deleted_at));
-                report.count("ttl-changed", u64::from(!told.is_empty()));
-            }
-            false => report.skip("there", &name, "a record with its key is in the table: --overwrite replaces it"),
-        }
-        Ok(())
-    }
-
-    /// What becomes of the record's time to live, in words.
-    fn ttl(&self, image: &mut Map<String, Value>) -> String {
-        let now = self.all.clock.now();
-        let Some(name) = self.shape.ttl.as_ref().filter(|name| !self.shape.key_names.contains(name)) else {
-            return String::new();
-        };
-        let ends = image.get(name).and_then(|value| value["N"].as_str()?.parse::<f64>().ok());
-        if ends.is_none_or(|ends| ends * 1_000.0 > now.0 as f64) {
-            return String::new();
-        }
-        match self.request.ttl {
-            Ttl::Keep => String::new(),
-            Ttl::StripIfOver => {
-                image.remove(name);
-                format!("; its time to live (`{name}`) was over, and is left out")
-            }
-            Ttl::Extend(span) => {
-                let until = now.plus(span);
-                image.insert(name.clone(), json!({ "N": (until.0 / 1_000).to_string() }));
-                format!("; its time to live (`{name}`) was over, and is {until} now")
-            }
-        }
-    }
-
-    async fn journal(&self, name: &ObjectKey, table: &str) -> PortResult<()> {
-        let entry = Entry {
-            at: self.all.clock.now(),
-            who: self.all.who.clone(),
-            policy: PolicyName(format!("archive {table}")),
-            action: Action::Restore,
-            key: Some(name.clone()),
-            copy_key: None,
-            size: None,
-            checksum: None,
-            rule: "record".to_owned(),
-        };
-        self.all.journal.append(&[entry]).await
     }
 }

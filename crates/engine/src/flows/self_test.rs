@@ -7,7 +7,7 @@
 
 use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, read_record};
-use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
+use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Wanted};
 use crate::limits::SELF_TEST_LOOK_EVERY;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::journal::Journal;
@@ -336,15 +336,8 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
             clock: self.clock.clone(),
             who: self.who.clone(),
         };
-        let request = RecordsRequest {
-            wait: false,
-            service: self.service.clone(),
-            wanted: Wanted::Key { key: found.name.to_string(), at: self.clock.now() },
-            overwrite: false,
-            ttl: Ttl::StripIfOver,
-            rate: None,
-            dry_run: false,
-        };
+        let wanted = Wanted::Key { key: found.name.to_string(), at: self.clock.now() };
+        let request = RecordsRequest::new(self.service.clone(), wanted);
         let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
         let not_done = report.failed.first().or(report.skipped.first()).map(|item| item.why.clone());
         match not_done {

@@ -49,7 +49,14 @@ pub async fn services(archive: &dyn ObjectRead, most: usize) -> PortResult<Vec<S
         };
         let of_pack =
             PackPlace::parse(&listed.key).map(|pack| (format!("{PACKED}service={}", pack.service), pack.service));
-        let of_record = || parse(&listed.key).map(|parsed| (parsed.service.to_string(), parsed.service));
+        let of_record = || {
+            parse(&listed.key).map(|Parsed { service, day, .. }| {
+                // Packs lie behind the years of a service of that name.
+                let is_among_packs = PACKED.trim_end_matches('/') == service.as_str();
+                let year = day.split('/').next().filter(|_| is_among_packs);
+                (year.map_or(service.to_string(), |year| format!("{PACKED}{year}")), service)
+            })
+        };
         after = Some(match of_pack.or_else(of_record) {
             Some((folder, service)) => {
                 if !found.contains(&service) {

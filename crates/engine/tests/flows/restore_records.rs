@@ -61,32 +61,33 @@ pub(super) async fn archived(deletions: &[(&str, UnixMs, Cause)]) -> World {
 }
 
 fn request(wanted: Wanted) -> RecordsRequest {
-    RecordsRequest {
-        service: service(),
-        wanted,
-        overwrite: false,
-        ttl: Ttl::StripIfOver,
-        rate: None,
-        dry_run: false,
-        wait: false,
-    }
+    RecordsRequest::new(service(), wanted)
 }
 
 pub(super) fn range(days: Days, cause: Option<Cause>) -> RecordsRequest {
     request(Wanted::Range { days, cause })
 }
 
-async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequest) -> Report {
-    let restore = RestoreRecords {
-        archive: Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _)),
+/// A restore of the archive's records into the table.
+pub(super) fn restore(world: &World, table: &Arc<MemoryTable>, archive: Arc<Unpacked>) -> RestoreRecords {
+    RestoreRecords {
+        archive,
         from_table: Some("Table".to_owned()),
         condition: None,
         table: Arc::clone(table) as _,
         journal: world.memory.journal.clone(),
         clock: world.memory.clock.clone(),
         who: "alice".to_owned(),
-    };
-    restore.run(request, &Silent, &CancellationToken::new()).await
+    }
+}
+
+/// The archive, with no terms for archive tiers.
+fn plain(world: &World) -> Arc<Unpacked> {
+    Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _))
+}
+
+async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequest) -> Report {
+    restore(world, table, plain(world)).run(request, &Silent, &CancellationToken::new()).await
 }
 
 /// The records of the table: key and number.
@@ -325,15 +326,7 @@ async fn restored_at(rate: u32) -> SpanMs {
     let world = archived(&deletions).await;
     let table = Arc::new(MemoryTable::new(shape()));
     let clock = Arc::new(MemoryClock::skipping(DAY));
-    let restore = RestoreRecords {
-        archive: Arc::new(Unpacked::new(world.memory.destination.clone())),
-        from_table: Some("Table".to_owned()),
-        condition: None,
-        table: Arc::clone(&table) as _,
-        journal: world.memory.journal.clone(),
-        clock: Arc::clone(&clock) as _,
-        who: "alice".to_owned(),
-    };
+    let restore = RestoreRecords { clock: Arc::clone(&clock) as _, ..restore(&world, &table, plain(&world)) };
     let wanted = RecordsRequest { rate: Some(rate), ..range(Days::default(), None) };
     let report = restore.run(&wanted, &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("restored"), report.failures), (11, 0));
@@ -385,15 +378,7 @@ impl Condition for Even {
 
 /// Restores all days on a condition.
 async fn restored_if(world: &World, table: &Arc<MemoryTable>, even: Even, request: &RecordsRequest) -> Report {
-    let restore = RestoreRecords {
-        archive: Arc::new(Unpacked::new(Arc::clone(&world.memory.destination) as _)),
-        from_table: Some("Table".to_owned()),
-        condition: Some(Arc::new(even)),
-        table: Arc::clone(table) as _,
-        journal: world.memory.journal.clone(),
-        clock: world.memory.clock.clone(),
-        who: "alice".to_owned(),
-    };
+    let restore = RestoreRecords { condition: Some(Arc::new(even)), ..restore(world, table, plain(world)) };
     restore.run(request, &Silent, &CancellationToken::new()).await
 }
 

@@ -2,11 +2,11 @@
 //! by something older that can be read.
 
 use super::pack::{pack, packed};
-use super::restore_records::{archived, day, range, records, service, shape};
+use super::restore_records::{archived, day, range, records, restore, service, shape};
 use crate::world::World;
 use engine::error::ErrorKind;
 use engine::flows::find_record::{Which, find_record};
-use engine::flows::restore_records::{AWAITING, DAYS_AWAITING, RecordsRequest, RestoreRecords, Wanted};
+use engine::flows::restore_records::{AWAITING, DAYS_AWAITING, RecordsRequest, Wanted};
 use engine::limits::{ORIGINALS_STAY_FOR, RETRIEVAL_WAIT_MAX};
 use engine::memory::bucket::RETRIEVAL;
 use engine::memory::table::MemoryTable;
@@ -66,16 +66,7 @@ async fn restored(
     terms: Option<Retrieval>,
     cancel: &CancellationToken,
 ) -> Report {
-    let restore = RestoreRecords {
-        archive: archive(world, terms),
-        from_table: Some("Table".to_owned()),
-        condition: None,
-        table: Arc::clone(table) as _,
-        journal: world.memory.journal.clone(),
-        clock: world.memory.clock.clone(),
-        who: "alice".to_owned(),
-    };
-    restore.run(request, &Silent, cancel).await
+    restore(world, table, archive(world, terms)).run(request, &Silent, cancel).await
 }
 
 /// Does it while time passes.
