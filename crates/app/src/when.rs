@@ -100,7 +100,9 @@ mod tests {
         ] {
             assert_eq!(day(text, now), Ok(UnixMs(at)), "{text}");
         }
-        for text in ["", "2h ago", "1d 2h ago", "2026-11-21T10:00:00Z", "2026-11-21 10:00", "2026-13-01", "10:00", "30d"] {
+        for text in
+            ["", "2h ago", "1d 2h ago", "2026-11-21T10:00:00Z", "2026-11-21 10:00", "2026-13-01", "10:00", "30d"]
+        {
             assert!(day(text, now).unwrap_err().contains("days are taken whole"), "{text}");
         }
     }
