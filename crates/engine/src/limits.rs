@@ -132,10 +132,12 @@ pub const PACK_NUMBERS_TAKEN_MAX: u32 = 16;
 pub const PACK_BATCH_RECORDS: usize = 256;
 /// See [`PACK_BATCH_RECORDS`].
 pub const PACK_BATCH_BYTES: u64 = 1 << 20;
-/// Such batches at the same time.
+/// Such batches at the same time; each reads up to [`SMALL_READS_IN_FLIGHT`] of its objects at once.
 pub const PACK_BATCHES_IN_FLIGHT: usize = 4;
+/// Small objects of one batch that are read at the same time where the store has no way of its own to read many.
+pub const SMALL_READS_IN_FLIGHT: usize = 16;
 /// Archived records that are read at the same time to be looked through.
-pub const PACK_READS_IN_FLIGHT: usize = 64;
+pub const SCAN_READS_IN_FLIGHT: usize = 64;
 /// Pieces of a pack that are fetched at the same time.
 pub const PACK_FETCHES_IN_FLIGHT: usize = 8;
 /// Bytes of a pack's footer.

@@ -4,7 +4,7 @@
 use crate::error::{PortError, PortResult};
 use crate::flows::find_record::original;
 use crate::format::packed::{Column, Columns, rows_of};
-use crate::limits::{PACK_READS_IN_FLIGHT, SCAN_BYTES};
+use crate::limits::{SCAN_BYTES, SCAN_READS_IN_FLIGHT};
 use crate::steps::archived_names::of_day;
 use crate::steps::packs::{Names, Pack};
 use crate::wrap::unpacked::Unpacked;
@@ -77,7 +77,7 @@ pub async fn rows(archive: &Arc<Unpacked>, part: &Part, columns: &[Column]) -> P
     let (mut originals, mut damaged) = (Vec::with_capacity(names.len()), Vec::new());
     let (mut reading, mut left) = (FuturesOrdered::new(), names.iter());
     loop {
-        while reading.len() < PACK_READS_IN_FLIGHT
+        while reading.len() < SCAN_READS_IN_FLIGHT
             && let Some(name) = left.next()
         {
             reading.push_back(original(archive.clone(), name.clone()));

@@ -4,10 +4,10 @@
 //! delete marker; everything unknown is an error (V8).
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::limits::{RECORD_BYTES_MAX, RETRIEVED_DAYS};
+use crate::limits::{RECORD_BYTES_MAX, RETRIEVED_DAYS, SMALL_READS_IN_FLIGHT};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, FuturesOrdered};
+use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use lifecycle::event::{Current, Version};
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
@@ -178,10 +178,10 @@ pub trait ObjectRead: Send + Sync {
 
     /// Small objects, whole: one result each, in the order asked, as [`ObjectRead::get`] gives them. One that is larger than
     /// [`RECORD_BYTES_MAX`] is an error (`Damaged`). A store that has less to do for many at once does less; whoever asks bounds
-    /// how many.
+    /// how many bytes they have. Each read may take a connection: no more than [`SMALL_READS_IN_FLIGHT`] go on at once.
     async fn get_small(&self, keys: &[ObjectKey]) -> Vec<PortResult<Option<Small>>> {
-        let reading: FuturesOrdered<_> = keys.iter().map(|key| small(self, key)).collect();
-        reading.collect().await
+        let reads: Vec<_> = keys.iter().map(|key| small(self, key)).collect();
+        stream::iter(reads).buffered(SMALL_READS_IN_FLIGHT).collect().await
     }
 
     /// Asks that an object in an archive tier (whose bytes answer with `Archived`) be brought to where they can be read, which
@@ -321,4 +321,50 @@ pub enum Purged {
 pub trait ObjectPurge: Send + Sync {
     /// Deletes up to 1,000 objects; one result each, in the order asked.
     async fn purge(&self, items: &[PurgeItem]) -> Vec<PortResult<Purged>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A store that counts how many reads go on at once.
+    #[derive(Default)]
+    struct Counting {
+        now: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl ObjectRead for Counting {
+        async fn head(&self, _: &ObjectKey, _: Option<&VersionId>) -> PortResult<Option<Head>> {
+            unreachable!("whole objects are asked for")
+        }
+
+        async fn get(&self, _: &ObjectKey, _: Option<&VersionId>, _: Option<Range<u64>>) -> PortResult<Option<Object>> {
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            // The turn of the others.
+            tokio::task::yield_now().await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            Ok(None)
+        }
+
+        async fn retrieve(&self, _: &ObjectKey, _: &Retrieval) -> PortResult<()> {
+            unreachable!("whole objects are asked for")
+        }
+
+        async fn list(&self, _: &str, _: Option<&ObjectKey>, _: usize) -> PortResult<Page<Listed>> {
+            unreachable!("whole objects are asked for")
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_small_objects_of_a_pack_few_are_read_at_once() {
+        let store = Counting::default();
+        let keys: Vec<ObjectKey> = (0..1_000).map(|n| ObjectKey::new(format!("k{n}")).unwrap()).collect();
+        assert_eq!(store.get_small(&keys).await.len(), keys.len());
+        assert_eq!(store.most.load(Ordering::SeqCst), SMALL_READS_IN_FLIGHT);
+        assert_eq!(crate::limits::PACK_BATCHES_IN_FLIGHT * SMALL_READS_IN_FLIGHT, 64);
+    }
 }
