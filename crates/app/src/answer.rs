@@ -244,6 +244,9 @@ pub(crate) struct Queried {
     pub(crate) days: u64,
     /// Archived records that do not read back, and are in no row.
     pub(crate) damaged: Vec<ItemView>,
+    /// Packs that are damaged, and whose records were read from their objects.
+    #[serde(default)]
+    pub(crate) passed_over: Vec<ItemView>,
     /// Stopped before the end.
     pub(crate) cancelled: bool,
 }
@@ -259,6 +262,9 @@ pub(crate) struct Deletions {
     pub(crate) lines: Vec<DeletionsLine>,
     /// Archived records that do not read back, and are not counted.
     pub(crate) damaged: Vec<ItemView>,
+    /// Packs that are damaged, and whose records were read from their objects.
+    #[serde(default)]
+    pub(crate) passed_over: Vec<ItemView>,
     /// Stopped before the end: it is not whole.
     pub(crate) cancelled: bool,
 }
@@ -479,8 +485,8 @@ impl Answer {
             Answer::Enabled(enabled) => enabled.refused.is_empty(),
             Answer::Tiered(tiered) => tiered.buckets.iter().all(|bucket| bucket.refused.is_empty()),
             Answer::SelfTested(tested) => tested.is_success(),
-            Answer::Queried(queried) => queried.damaged.is_empty() && !queried.cancelled,
-            Answer::Deletions(of) => of.damaged.is_empty() && !of.cancelled,
+            Answer::Queried(of) => of.damaged.is_empty() && of.passed_over.is_empty() && !of.cancelled,
+            Answer::Deletions(of) => of.damaged.is_empty() && of.passed_over.is_empty() && !of.cancelled,
             Answer::History(_) | Answer::Record(_) | Answer::Due(_) | Answer::Credentials(_) => true,
         }
     }

@@ -41,8 +41,9 @@ pub(super) async fn run(
 ) -> Result<Answer, Failure> {
     let bounds = [days.from, days.to].map(|at| at.map(|at| day_of(UnixMs(at))));
     let (looked, _) = readable(instance, sql.to_owned(), &bounds, asked, ToFeed(asked.feed.clone())).await?;
-    let Looked { rows, days, damaged, cancelled, is_away: _ } = looked;
-    Ok(Answer::Queried(Queried { rows, days, damaged: views(damaged), cancelled }))
+    let Looked { rows, days, damaged, passed_over, cancelled, is_away: _ } = looked;
+    let (damaged, passed_over) = (views(damaged), views(passed_over));
+    Ok(Answer::Queried(Queried { rows, days, damaged, passed_over, cancelled }))
 }
 
 /// Counts a month's deletions.
@@ -68,6 +69,7 @@ pub(super) async fn report(instance: &Instance, month: &str, asked: &Asked<'_>) 
         made_at_ms: instance.now().0,
         lines,
         damaged,
+        passed_over: views(looked.passed_over),
         cancelled: looked.cancelled,
     }))
 }

@@ -58,6 +58,11 @@ fn deletions(of: &Deletions) -> Markup {
                     p { "These archived records do not read back as what was archived:" }
                     ul { @for item in &of.damaged { li { code { (item.object) } ": " (item.why) } } }
                 }
+                @if !of.passed_over.is_empty() {
+                    h2.bad { "Damaged, and not needed" }
+                    p { "The records of these packs are counted: they were read from their objects." }
+                    ul { @for item in &of.passed_over { li { code { (item.object) } ": " (item.why) } } }
+                }
             }
         }
     }

@@ -91,28 +91,29 @@ fn cell(value: &Value) -> String {
 
 /// A report as CSV; what could not be counted is named on standard error.
 pub(super) fn report(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
-    let damaged: &[ItemView] = match answer {
-        Answer::Queried(queried) => &queried.damaged,
+    let (damaged, passed_over): (&[ItemView], &[ItemView]) = match answer {
+        Answer::Queried(of) => (&of.damaged, &of.passed_over),
         Answer::Deletions(deletions) => {
             csv_line(out, ["service", "table", "day", "cause", "records", "bytes"])?;
             for line in &deletions.lines {
                 let (records, bytes) = (line.records.to_string(), line.bytes.to_string());
                 csv_line(out, [&line.service, &line.table, &line.day, &line.cause, &records, &bytes])?;
             }
-            &deletions.damaged
+            (&deletions.damaged, &deletions.passed_over)
         }
         other => return write!(out, "{}", super::text::answer(other)),
     };
-    let tell_one =
-        |item: &ItemView| tell(format_args!("afterimage: {}: {}", printable(&item.object), printable(&item.why)));
-    damaged.iter().for_each(tell_one);
+    for line in not_read(damaged, passed_over).lines() {
+        tell(format_args!("afterimage: {line}"));
+    }
     Ok(())
 }
 
 /// The end of a query, in words.
 pub(super) fn queried(of: &Queried) -> String {
     let stopped = if of.cancelled { "stopped before the end\n" } else { "" };
-    format!("rows: {}, of days that were opened: {}\n{stopped}{}", of.rows, of.days, not_counted(&of.damaged))
+    let not_read = not_read(&of.damaged, &of.passed_over);
+    format!("rows: {}, of days that were opened: {}\n{stopped}{not_read}", of.rows, of.days)
 }
 
 /// A month's deletions as a table.
@@ -127,13 +128,17 @@ pub(super) fn deletions(of: &Deletions) -> String {
     let by = |cause: &str| of.lines.iter().filter(|line| line.cause == cause).map(|line| line.records).sum::<u64>();
     let table = if of.lines.is_empty() { String::new() } else { format!("{table}\n") };
     let stopped = if of.cancelled { "stopped before the end: it is not whole\n" } else { "" };
-    let (user, ttl, not_counted) = (by("user"), by("ttl"), not_counted(&of.damaged));
-    format!("{table}{}: {user} deleted by users, {ttl} by the time to live\n{stopped}{not_counted}", of.month)
+    let (user, ttl, not_read) = (by("user"), by("ttl"), not_read(&of.damaged, &of.passed_over));
+    format!("{table}{}: {user} deleted by users, {ttl} by the time to live\n{stopped}{not_read}", of.month)
 }
 
-fn not_counted(damaged: &[ItemView]) -> String {
-    let line = |item: &ItemView| format!("not counted: {}: {}\n", printable(&item.object), printable(&item.why));
-    damaged.iter().map(line).collect()
+/// What does not read back, and is not counted; and packs that do not, whose records are counted all the same.
+fn not_read(damaged: &[ItemView], passed_over: &[ItemView]) -> String {
+    let line = |what: &'static str| {
+        move |item: &ItemView| format!("{what}: {}: {}\n", printable(&item.object), printable(&item.why))
+    };
+    let passed_over = passed_over.iter().map(line("damaged, and not needed: its records are read from their objects"));
+    damaged.iter().map(line("not counted")).chain(passed_over).collect()
 }
 
 fn csv_line<T: AsRef<str>>(out: &mut impl Write, cells: impl IntoIterator<Item = T>) -> io::Result<()> {

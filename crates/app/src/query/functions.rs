@@ -11,6 +11,7 @@ use engine::flows::scan::{Part, Rows, parts, rows};
 use engine::format::packed::{Column, Columns};
 use engine::report::chain;
 use engine::steps::away::is_archived;
+use engine::steps::originals::is_unreadable;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::ServiceName;
 use lifecycle::time::UnixMs;
@@ -107,7 +108,7 @@ impl State {
         let Some((archive, of)) = self.parts.get(part) else { return Ok(Arc::default()) };
         let wanted: &[Column] = if with_image { &[Column::Image] } else { &SHOWN };
         let read = match (self.runtime.block_on(rows(archive, of, wanted)), of) {
-            (Err(error), Part::Group(pack, _)) if is_archived(&error) => {
+            (Err(error), Part::Group { pack, .. }) if is_unreadable(&error) => {
                 Rows { columns: Columns::default(), damaged: vec![(pack.name().clone(), error)] }
             }
             (read, _) => read?,
@@ -123,8 +124,9 @@ impl State {
             }
         }
         let columns = Arc::new(read.columns);
-        // What is not packed has all of its columns at once.
-        let whole = columns.has(Column::Image) && columns.has(Column::Object);
+        // What is not packed has all of its columns at once. So has a row group that is read from its objects, but some of them
+        // may be damaged, too: rows that were given already may have other numbers.
+        let whole = matches!(of, Part::Objects(_)) && columns.has(Column::Image);
         let keys = if whole { vec![true, false] } else { vec![with_image] };
         self.kept.extend(keys.into_iter().map(|with_image| ((part, with_image), columns.clone())));
         while self.kept.len() > KEPT * 2 {
@@ -140,8 +142,22 @@ impl State {
         Ok(Value::Array(rows).to_string())
     }
 
+    /// The image of a row; `None`: it does not read back, which is told.
     fn image_of(&mut self, part: usize, row: usize) -> Result<Option<String>, PortError> {
-        Ok(self.columns(part, true)?.text(Column::Image, row).map(str::to_owned))
+        let images = self.columns(part, true)?;
+        let row = match images.has(Column::Object) {
+            false => row,
+            true => {
+                let shown = self.columns(part, false)?;
+                let Some(name) = shown.text(Column::Object, row) else { return Ok(None) };
+                let place = images.from_object(name);
+                if images.text(Column::Object, place) != Some(name) {
+                    return Ok(None);
+                }
+                place
+            }
+        };
+        Ok(images.text(Column::Image, row).map(str::to_owned))
     }
 }
 
@@ -218,15 +234,19 @@ impl Shared {
         self.0.lock().expect(UNPOISONED).is_away
     }
 
+    /// Packs that are damaged, and that nobody needed.
+    pub(super) fn passed_over(&self) -> Vec<(String, String)> {
+        let state = self.0.lock().expect(UNPOISONED);
+        let damaged = state.archives.values().flat_map(|(_, archive)| archive.damaged());
+        damaged.map(|(name, error)| (name.to_string(), chain(&error))).collect()
+    }
+
     /// How many days were opened, and what did not read back.
     pub(super) fn looked(&self) -> (u64, Vec<(String, String)>) {
         let state = self.0.lock().expect(UNPOISONED);
-        let passed_over = state.archives.values().flat_map(|(_, archive)| archive.damaged());
-        let passed_over = passed_over.map(|(name, error)| (name.to_string(), chain(&error)));
-        let damaged: BTreeMap<String, String> = state.damaged.clone().into_iter().chain(passed_over).collect();
         let more = state.damaged_more.then(|| {
             ("others".to_owned(), format!("more than {TOLD} do not read back, and only the first of them are named"))
         });
-        (state.days.len() as u64, damaged.into_iter().chain(more).collect())
+        (state.days.len() as u64, state.damaged.clone().into_iter().chain(more).collect())
     }
 }

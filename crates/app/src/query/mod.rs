@@ -60,6 +60,8 @@ pub(crate) struct Looked {
     pub(crate) days: u64,
     /// What did not read back: names, and why.
     pub(crate) damaged: Vec<(String, String)>,
+    /// Packs that are damaged and not needed, and why: their records are read from their objects.
+    pub(crate) passed_over: Vec<(String, String)>,
     /// Something lies in archive tiers: the archives' handles say what. From then on no row was given, since none would be
     /// right.
     pub(crate) is_away: bool,
@@ -132,6 +134,7 @@ fn run<S: Sink>(
     }
     looked.cancelled |= !wanted;
     (looked.days, looked.damaged) = state.looked();
+    looked.passed_over = state.passed_over();
     Ok((looked, sink))
 }
 

@@ -3,14 +3,15 @@
 //! A pack has what no pack of its day has yet: the day's names, without those in its packs. It is written to a scratch file,
 //! put under the day's next number on the condition that nothing is there, and read back whole; only then a note beside it
 //! says so. Two who pack one day meet at that number: the second one looks again. A crash leaves nothing (the scratch file
-//! has no name), or a pack without a note, which the next run reads back. Originals go only where that is asked for, 30 days
+//! has no name), or a pack without a note, which the next run reads back. A day with a pack that is damaged is not packed:
+//! nobody knows which names it has, and what is packed twice may be counted twice. Originals go only where that is asked for, 30 days
 //! after the note, and only if they are still what was packed; the note says before that they go, so that a pack that cannot
 //! be read is known to be needed. Laws: I1, I3, I9, I11.
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::flows::pack_write::{LeftOver, Scratch, Writing, scratch_error};
-use crate::format::packed::{COLUMNS, Check, Column, Columns};
-use crate::limits::{ORIGINALS_STAY_FOR, PACK_NUMBERS_TAKEN_MAX, SHARD_CHECKPOINT_BYTES_MAX};
+use crate::format::packed::{COLUMNS, Check, Column, Columns, ObjectsSum};
+use crate::limits::{ORIGINALS_STAY_FOR, PACK_NUMBERS_TAKEN_MAX, PACK_RECORDS_MAX, SHARD_CHECKPOINT_BYTES_MAX};
 use crate::ports::clock::Clock;
 use crate::ports::journal::Journal;
 use crate::ports::objects::{Attributes, ObjectRead, ObjectWrite, Onto, Written};
@@ -19,12 +20,14 @@ use crate::report::Report;
 use crate::steps::archived_names::{Days, days_of_objects, of_day};
 use crate::steps::away::is_archived;
 use crate::steps::json_object;
-use crate::steps::packs::{self, Names, Note, Originals, Pack, PackPlace, has_all_originals};
+use crate::steps::originals::{is_unreadable, open_day};
+use crate::steps::packs::{self, Names, Note, Originals, Pack, PackPlace};
 use crate::steps::purge::{Purger, purge_originals};
 use futures_util::TryStreamExt;
 use lifecycle::archive::ServiceName;
+use lifecycle::ids::ObjectKey;
 use lifecycle::time::UnixMs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Seek;
 use std::path::PathBuf;
@@ -34,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Version of the note's layout.
-const NOTE_VERSION: u32 = 2;
+const NOTE_VERSION: u32 = 3;
 
 /// An archive, and what else packing needs.
 pub struct PackRecords {
@@ -110,7 +113,10 @@ impl Work<'_> {
                 Err(error) if is_archived(&error) => {
                     report.skip("in-archive-tier", format!("{} {day}", self.request.service), &error);
                 }
-                Err(error) => report.fail_with(format!("{} {day}", self.request.service), &error),
+                Err(error) => {
+                    let error = self.with_remedy(&day, error).await;
+                    report.fail_with(format!("{} {day}", self.request.service), &error);
+                }
                 Ok(()) => {}
             }
         }
@@ -118,7 +124,7 @@ impl Work<'_> {
     }
 
     async fn day(&self, day: &str, report: &mut Report) -> PortResult<()> {
-        let mut taken = 0;
+        let (mut taken, mut after) = (0, None);
         loop {
             let mut there: Vec<Arc<Pack>> = Vec::new();
             for (place, listed) in packs::of_day(self.archive(), &self.request.service, day).await? {
@@ -133,10 +139,9 @@ impl Work<'_> {
                 }
                 self.remove_originals(day, &old, report).await?;
             }
-            match self.one_pack(day, &there, report).await? {
-                OnePack::Nothing => return Ok(()),
-                OnePack::Packed { is_full: false } => return Ok(()),
-                OnePack::Packed { is_full: true } => {}
+            match self.one_pack(day, after.as_ref(), &there, report).await? {
+                OnePack::Nothing | OnePack::Packed { full_at: None } => return Ok(()),
+                OnePack::Packed { full_at } => after = full_at,
                 // What is left is looked for again. Not for ever: a store may refuse a name that it does not list.
                 OnePack::Taken(place) => {
                     taken += 1;
@@ -148,11 +153,17 @@ impl Work<'_> {
         }
     }
 
-    /// Packs what no pack has yet.
-    async fn one_pack(&self, day: &str, there: &[Arc<Pack>], report: &mut Report) -> PortResult<OnePack> {
+    /// Packs what no pack has yet, after that name.
+    async fn one_pack(
+        &self,
+        day: &str,
+        after: Option<&ObjectKey>,
+        there: &[Arc<Pack>],
+        report: &mut Report,
+    ) -> PortResult<OnePack> {
         let service = &self.request.service;
         let packs: Vec<&Pack> = there.iter().map(Arc::as_ref).collect();
-        let mut left = LeftOver::of(self.archive(), format!("{service}/{day}/"), &packs);
+        let mut left = LeftOver::of(self.archive(), format!("{service}/{day}/"), after.cloned(), &packs);
         if self.request.dry_run {
             while let Some(named) = left.next().await? {
                 report.done("would-pack", &named.listed.key, format!("{} bytes", named.listed.version.size));
@@ -160,8 +171,9 @@ impl Work<'_> {
             return Ok(OnePack::Nothing);
         }
         let PackRecords { archive, scratch, .. } = self.all;
-        let writing = Writing { archive, scratch, progress: self.progress, cancel: self.cancel };
-        let Some(Scratch { file, packed, is_full }) = writing.write(left, report).await? else {
+        let most = usize::try_from(PACK_RECORDS_MAX).unwrap_or(usize::MAX);
+        let writing = Writing { archive, scratch, most, progress: self.progress, cancel: self.cancel };
+        let Some(Scratch { file, packed, full_at }) = writing.write(left, report).await? else {
             return Ok(OnePack::Nothing);
         };
         let number = there.iter().map(|pack| pack.place.number).max().unwrap_or(0) + 1;
@@ -176,7 +188,7 @@ impl Work<'_> {
         let (_, listed) = listed.ok_or_else(gone)?;
         let pack = Arc::new(Pack::open(self.archive(), place.clone(), &listed).await?.ok_or_else(gone)?);
         if pack.footer.digest != packed.digest {
-            return Err(self.not_what_was_packed(&pack).await);
+            return Err(not_what_was_packed(&pack));
         }
         // Whatever a note of an earlier pack of that number says.
         self.note(&pack, Some(Originals::Whole)).await?;
@@ -184,7 +196,7 @@ impl Work<'_> {
         report.count("packs", 1);
         report.count("bytes", packed.bytes);
         report.count("pack-bytes", length);
-        Ok(OnePack::Packed { is_full })
+        Ok(OnePack::Packed { full_at })
     }
 
     /// Puts the file under its name; `false`: somebody else has it.
@@ -210,15 +222,15 @@ impl Work<'_> {
             // Written again when originals began to go: they may go on.
             true if note.originals == Some(Originals::Going) => Ok(UnixMs(note.verified_at_ms)),
             true => Ok(UnixMs(note.verified_at_ms).max(head.last_modified)),
-            false => Err(self.not_what_was_packed(pack).await),
+            false => Err(not_what_was_packed(pack)),
         }
     }
 
     /// Reads a pack back, and notes that it is what was packed, and what is known of its originals.
     async fn note(&self, pack: &Arc<Pack>, originals: Option<Originals>) -> PortResult<UnixMs> {
-        self.read_back(pack).await?;
+        let objects = Some(self.read_back(pack).await?.hex());
         let (now, records, digest) = (self.all.clock.now(), pack.footer.records, pack.footer.digest.clone());
-        let note = Note { format: NOTE_VERSION, verified_at_ms: now.0, records, digest, originals };
+        let note = Note { format: NOTE_VERSION, verified_at_ms: now.0, records, digest, originals, objects };
         json_object::write(self.all.archive.as_ref(), &pack.place.note(), &note, Onto::Anything).await?;
         Ok(now)
     }
@@ -234,9 +246,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Reads all of it: every row gives back a body, and together they are what was packed. The next row group is fetched
-    /// meanwhile.
-    async fn read_back(&self, pack: &Arc<Pack>) -> PortResult<()> {
+    /// Reads all of it: every row gives back a body, and together they are what was packed. Which objects it has. The next row
+    /// group is fetched meanwhile.
+    async fn read_back(&self, pack: &Arc<Pack>) -> PortResult<ObjectsSum> {
         let stopped =
             |error| PortError::new("read pack", pack.name(), ErrorKind::Internal("its task".to_owned())).because(error);
         let groups = pack.footer.groups();
@@ -252,30 +264,34 @@ impl Work<'_> {
             let footer = pack.footer.clone();
             let checked = tokio::task::spawn_blocking(move || check.group(&footer, group, &columns).then_some(check));
             let Some(so_far) = checked.await.map_err(stopped)? else {
-                return Err(self.not_what_was_packed(pack).await);
+                return Err(not_what_was_packed(pack));
             };
             check = so_far;
         }
-        match check.is_whole(&pack.footer) {
-            true => Ok(()),
-            false => Err(self.not_what_was_packed(pack).await),
-        }
+        check.end(&pack.footer).ok_or_else(|| not_what_was_packed(pack))
     }
 
-    async fn not_what_was_packed(&self, pack: &Pack) -> PortError {
-        let remedy = match has_all_originals(self.archive(), &pack.place).await {
-            Ok(true) => format!(
+    /// Says of a damaged pack what is safe to do about it: it is looked at whether all that it has is there.
+    async fn with_remedy(&self, day: &str, error: PortError) -> PortError {
+        let name = ObjectKey::new(error.object.as_str()).ok();
+        let Some((name, place)) = name.and_then(|name| PackPlace::parse(&name).map(|place| (name, place))) else {
+            return error;
+        };
+        let ErrorKind::Damaged(why) = &error.kind else { return error };
+        let known = BTreeMap::from([(name, error.clone())]);
+        let remedy = match open_day(self.archive(), &self.request.service, day, &known).await {
+            Ok(_) => format!(
                 "all that it packed is there as objects, too: remove it and {}, and they are packed anew",
-                pack.place.note()
+                place.note()
             ),
-            Ok(false) => {
+            Err(other) if is_unreadable(&other) => {
                 "objects that it packed may be gone: keep it, and bring it back from a version or another copy"
                     .to_owned()
             }
-            Err(error) => format!("keep it until its note can be read: {error}"),
+            Err(other) => format!("keep it until it is known what is there as objects, too: {other}"),
         };
-        let why = format!("it is not what was packed; {remedy}");
-        PortError::new("read pack", pack.name(), ErrorKind::Damaged(why))
+        let kind = ErrorKind::Damaged(format!("{why}; {remedy}"));
+        PortError { kind, ..error }
     }
 
     /// Begins to read all columns of a row group.
@@ -319,12 +335,19 @@ impl Work<'_> {
     }
 }
 
+fn not_what_was_packed(pack: &Pack) -> PortError {
+    PortError::new("read pack", pack.name(), ErrorKind::Damaged("it is not what was packed".to_owned()))
+}
+
 /// How making a pack ended.
 enum OnePack {
     /// There was nothing to pack.
     Nothing,
     /// There is one more; a limit may have ended it.
-    Packed { is_full: bool },
+    Packed {
+        /// Behind which name.
+        full_at: Option<ObjectKey>,
+    },
     /// Somebody else has its name.
     Taken(PackPlace),
 }

@@ -4,7 +4,7 @@
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::archived::{BadRecord, META_DELETION, META_HASH};
 use crate::format::packed::{Original, PackWriter, Packed, Row, row_of};
-use crate::limits::{PACK_BATCH_BYTES, PACK_BATCH_RECORDS, PACK_BATCHES_IN_FLIGHT, PACK_BYTES_MAX, PACK_RECORDS_MAX};
+use crate::limits::{PACK_BATCH_BYTES, PACK_BATCH_RECORDS, PACK_BATCHES_IN_FLIGHT, PACK_BYTES_MAX};
 use crate::ports::objects::{ObjectRead, ObjectWrite, Small};
 use crate::ports::progress::Progress;
 use crate::report::Report;
@@ -39,10 +39,15 @@ pub(super) struct LeftOver<'a> {
 }
 
 impl<'a> LeftOver<'a> {
-    /// Of a day's folder (`service/yyyy/mm/dd/`) and its packs.
-    pub(super) fn of(archive: &'a dyn ObjectRead, day: String, packs: &[&'a Pack]) -> LeftOver<'a> {
+    /// Of a day's folder (`service/yyyy/mm/dd/`), after that name, and its packs.
+    pub(super) fn of(
+        archive: &'a dyn ObjectRead,
+        day: String,
+        after: Option<ObjectKey>,
+        packs: &[&'a Pack],
+    ) -> LeftOver<'a> {
         let names = Names::of(archive, packs);
-        LeftOver { archive, names, day, page: Vec::new().into_iter(), next: Some(None), held: None }
+        LeftOver { archive, names, day, page: Vec::new().into_iter(), next: Some(after), held: None }
     }
 
     pub(super) async fn next(&mut self) -> PortResult<Option<Named>> {
@@ -87,26 +92,31 @@ struct Prepared {
     rows: Vec<Row>,
     /// What cannot be packed.
     bad: Vec<(ObjectKey, PortError)>,
+    /// How many are no row: bad ones, and those of others.
+    left_out: usize,
 }
 
 /// A pack in a scratch file.
 pub(super) struct Scratch {
     pub(super) file: File,
     pub(super) packed: Packed,
-    /// A limit ended it: there may be more.
-    pub(super) is_full: bool,
+    /// A limit ended it: there may be more behind that name.
+    pub(super) full_at: Option<ObjectKey>,
 }
 
 /// Who writes, and where to.
 pub(super) struct Writing<'a> {
     pub(super) archive: &'a Arc<dyn ObjectWrite>,
     pub(super) scratch: &'a PathBuf,
+    /// Records of a pack.
+    pub(super) most: usize,
     pub(super) progress: &'a dyn Progress,
     pub(super) cancel: &'a CancellationToken,
 }
 
 impl Writing<'_> {
-    /// Writes what is left over; `None`: there was nothing to pack, or it was cancelled.
+    /// Writes what is left over; `None`: there was nothing to pack, or it was cancelled. What cannot be packed takes nobody's
+    /// place, however much of it there is.
     pub(super) async fn write(&self, mut left: LeftOver<'_>, report: &mut Report) -> PortResult<Option<Scratch>> {
         if left.is_empty().await? {
             return Ok(None);
@@ -120,17 +130,18 @@ impl Writing<'_> {
             }
             Ok::<_, ParquetError>((file, writer.finish()?))
         });
-        let mut asked = 0;
+        // Those that are, or may become, its rows; and the last one that was asked for.
+        let (mut asked, mut last) = (0, None);
         let (mut records, mut bytes) = (0, 0);
         let mut reading = FuturesOrdered::new();
-        let most = usize::try_from(PACK_RECORDS_MAX).unwrap_or(usize::MAX);
         loop {
             while reading.len() < PACK_BATCHES_IN_FLIGHT && bytes < PACK_BYTES_MAX {
-                let batch = left.batch(most - asked).await?;
+                let batch = left.batch(self.most - asked).await?;
                 if batch.is_empty() {
                     break;
                 }
                 asked += batch.len();
+                last = batch.last().cloned();
                 // Tasks of their own, so that they go on while others are awaited here.
                 reading.push_back(AbortOnDropHandle::new(tokio::spawn(prepare(self.archive.clone(), batch))));
             }
@@ -141,7 +152,8 @@ impl Writing<'_> {
             if self.cancel.is_cancelled() {
                 return Ok(None);
             }
-            let Prepared { rows, bad } = prepared?;
+            let Prepared { rows, bad, left_out } = prepared?;
+            asked -= left_out;
             for (name, error) in bad {
                 match is_archived(&error) {
                     true => report.skip("in-archive-tier", &name, &error),
@@ -159,8 +171,8 @@ impl Writing<'_> {
         drop(sender);
         let written = writing.await.map_err(|stopped| stopped_error(self.scratch, stopped))?;
         let (file, packed) = written.map_err(|error| write_error(self.scratch, error))?;
-        let is_full = asked == most || bytes >= PACK_BYTES_MAX;
-        Ok((packed.records > 0).then_some(Scratch { file, packed, is_full }))
+        let full_at = last.filter(|_| asked == self.most || bytes >= PACK_BYTES_MAX);
+        Ok((packed.records > 0).then_some(Scratch { file, packed, full_at }))
     }
 }
 
@@ -168,7 +180,8 @@ impl Writing<'_> {
 async fn prepare(archive: Arc<dyn ObjectWrite>, names: Vec<ObjectKey>) -> PortResult<Prepared> {
     let read = archive.get_small(&names).await;
     let made = tokio::task::spawn_blocking(move || {
-        let mut prepared = Prepared { rows: Vec::with_capacity(names.len()), bad: Vec::new() };
+        let asked = names.len();
+        let mut prepared = Prepared { rows: Vec::with_capacity(asked), bad: Vec::new(), left_out: 0 };
         for (name, read) in names.into_iter().zip(read) {
             match read.and_then(|small| small.map_or(Ok(None), |small| row(&name, small))) {
                 Ok(row) => prepared.rows.extend(row),
@@ -178,6 +191,7 @@ async fn prepare(archive: Arc<dyn ObjectWrite>, names: Vec<ObjectKey>) -> PortRe
                 Err(error) => return Err(error),
             }
         }
+        prepared.left_out = asked - prepared.rows.len();
         Ok(prepared)
     });
     let stopped =
@@ -219,5 +233,44 @@ fn write_error(scratch: &Path, error: ParquetError) -> PortError {
             Err(other) => scratch_error(scratch, std::io::Error::other(other)),
         },
         other => scratch_error(scratch, std::io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::bucket::{MemoryBucket, Versioning};
+    use crate::memory::clock::MemoryClock;
+    use crate::ports::objects::{Attributes, Onto};
+    use crate::ports::progress::Silent;
+    use lifecycle::time::UnixMs;
+
+    fn record(n: usize) -> String {
+        format!(
+            r#"{{"afterimage":{{"format":1,"table":"t","cause":"user","deleted_at":"2026-11-21T10:00:00Z","sequence":"{n}","key":["id"]}},"dynamodb":{{"Keys":{{"id":{{"S":"{n}"}}}},"OldImage":{{}}}}}}"#
+        )
+    }
+
+    /// More of them than one pack may have, before and between what can be packed.
+    #[tokio::test]
+    async fn what_cannot_be_packed_takes_nobodys_place_in_a_pack() {
+        let bucket = MemoryBucket::new("archive", Versioning::Off, Arc::new(MemoryClock::at(UnixMs(1_000))));
+        let metadata = [(META_DELETION.to_owned(), "1".to_owned())].into();
+        let ours = Attributes { metadata, ..Attributes::default() };
+        for n in 0..20 {
+            let name = ObjectKey::new(format!("s/2026/11/21/{n:02}.json")).unwrap();
+            let body = if [7, 15, 19].contains(&n) { record(n) } else { "{ not what it was".to_owned() };
+            bucket.store(&name, body.into(), ours.clone(), &Onto::Nothing);
+        }
+        let archive: Arc<dyn ObjectWrite> = Arc::new(bucket);
+        let (cancel, scratch, mut report) =
+            (CancellationToken::new(), std::env::temp_dir(), Report::of("archive pack"));
+        let writing = Writing { archive: &archive, scratch: &scratch, most: 2, progress: &Silent, cancel: &cancel };
+        let left = |after| LeftOver::of(archive.as_ref(), "s/2026/11/21/".to_owned(), after, &[]);
+        let first = writing.write(left(None), &mut report).await.unwrap().unwrap();
+        assert_eq!(first.packed.records, 2);
+        let second = writing.write(left(first.full_at), &mut report).await.unwrap().unwrap();
+        assert_eq!((second.packed.records, second.full_at), (1, None));
+        assert_eq!(report.failures, 17, "each is told once");
     }
 }

@@ -15,12 +15,15 @@ use crate::ports::progress::Progress;
 use crate::report::chain;
 use crate::steps::archived_names::{Days, days, of_day};
 use crate::steps::away::{is_archived, may_be_away};
-use crate::steps::packs::{self, Names, Pack, has_all_originals};
+use crate::steps::originals::is_unreadable;
+use crate::steps::packs::{self, Names, Pack, PackPlace};
 use crate::wrap::unpacked::Unpacked;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::SpanMs;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Notes what some days (prefixes of names) have in archive tiers: their packs, and the objects that no pack has. Of a day whose packs lie there,
@@ -59,26 +62,49 @@ pub(super) fn date_of<'a>(service: &ServiceName, day: &'a str) -> &'a str {
 
 /// Notes the packs of a day (`yyyy/mm/dd`) that lie in archive tiers and are needed; whether any is.
 pub async fn note_packs(archive: &Unpacked, service: &ServiceName, day: &str) -> PortResult<bool> {
-    let mut is_away = false;
-    for (place, listed) in packs::of_day(archive.objects(), service, day).await? {
-        if may_be_away(&listed) && !has_all_originals(archive.objects(), &place).await? {
-            is_away |= archive.away().look_at(&listed, |_| true).await?;
+    let mut may_be = packs::of_day(archive.objects(), service, day).await?;
+    may_be.retain(|(_, listed)| may_be_away(listed));
+    if may_be.is_empty() {
+        return Ok(false);
+    }
+    match archive.packs(service, day).await {
+        // The others are passed over. One that was opened may have gone there since.
+        Ok(packs) => {
+            let opened: BTreeSet<&PackPlace> = packs.iter().map(|pack| &pack.place).collect();
+            may_be.retain(|(place, _)| opened.contains(place));
         }
+        Err(error) if is_unreadable(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let mut is_away = false;
+    for (_, listed) in &may_be {
+        is_away |= archive.away().look_at(listed, |_| true).await?;
     }
     Ok(is_away)
 }
 
 async fn note_objects(archive: &Unpacked, service: &ServiceName, day: &str, cause: Option<Cause>) -> PortResult<()> {
-    let packs = match archive.packs(service, day).await {
-        // They have just gone there.
-        Err(error) if is_archived(&error) => return Ok(()),
-        packs => packs?,
-    };
+    loop {
+        let packs = match archive.packs(service, day).await {
+            // They have just gone there.
+            Err(error) if is_archived(&error) => return Ok(()),
+            packs => packs?,
+        };
+        match note_left_over(archive, &packs, &format!("{service}/{day}/"), cause).await {
+            // What is noted twice is noted once.
+            Err(error) if archive.pass_over(service, day, &error).await? => {}
+            noted => return noted,
+        }
+    }
+}
+
+/// Notes the objects of a day (a prefix of names) that those packs do not have.
+async fn note_left_over(archive: &Unpacked, packs: &[Arc<Pack>], day: &str, cause: Option<Cause>) -> PortResult<()> {
     let packed: Vec<&Pack> = packs.iter().map(AsRef::as_ref).collect();
     let (mut names, mut after) = (Names::of(archive.objects(), &packed), None);
     let is_wanted = |head: &Head| cause.is_none() || cause_of(head) == cause;
     loop {
-        let page = of_day(archive.objects(), &format!("{service}/{day}/"), "", after.as_ref()).await?;
+        let page = of_day(archive.objects(), day, "", after.as_ref()).await?;
         let mut left = Vec::new();
         for named in page.items {
             if names.find(&named.listed.key).await?.is_none() {

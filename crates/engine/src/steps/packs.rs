@@ -7,9 +7,8 @@
 
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::packed::{Column, Columns, Footer, Pieces, decode, footer, footer_length};
-use crate::limits::{LIST_PAGE, PACK_FETCHES_IN_FLIGHT, PACK_FOOTER_BYTES_MAX, SHARD_CHECKPOINT_BYTES_MAX};
+use crate::limits::{LIST_PAGE, PACK_FETCHES_IN_FLIGHT, PACK_FOOTER_BYTES_MAX};
 use crate::ports::objects::{Listed, ObjectRead, Page};
-use crate::steps::json_object;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lifecycle::archive::ServiceName;
@@ -82,22 +81,20 @@ pub struct Note {
     /// `None`: nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub originals: Option<Originals>,
+    /// What `ObjectsSum` makes of the objects that it has; a note of an earlier version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<String>,
 }
 
 /// The objects that a pack has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Originals {
-    /// All of them are there, unless somebody else took them away: nobody needs the pack to read them.
+    /// All of them were there. Whether they still are is looked at whenever it matters (`crates/engine/src/steps/originals.rs`):
+    /// a bucket's lifecycle may take them away.
     Whole,
     /// They go, or have gone.
     Going,
-}
-
-/// Whether everything that a pack has is there as objects, too.
-pub async fn has_all_originals(archive: &dyn ObjectRead, place: &PackPlace) -> PortResult<bool> {
-    let note: Option<Note> = json_object::read(archive, &place.note(), SHARD_CHECKPOINT_BYTES_MAX).await?;
-    Ok(note.is_some_and(|note| note.originals == Some(Originals::Whole)))
 }
 
 /// One page of a service's packs, sorted by days and numbers, after that name. Other objects there are passed over.

@@ -2,7 +2,8 @@
 //! that there are. Who looks for a record need not know whether it was packed.
 //!
 //! An object that lies in an archive tier, or is damaged, is read in a pack that can be read, if it stands in one. A pack that
-//! lies in one, or is damaged, is passed over where all that it has is there as objects, too; a damaged one is told.
+//! lies in one, or is damaged, is passed over where all that it has is there as objects, too; a damaged one is told. The damage
+//! may be found long after the pack was opened: then it is looked again without it.
 //!
 //! Of a day no more is read than what is asked for: the ends of its packs, and of a row group the columns that are needed.
 //! The last ones are kept, since neighbours follow each other. Reads only.
@@ -14,14 +15,15 @@ use crate::limits::{PACK_GROUPS_KEPT, PACK_NAMES_KEPT, PACKS_KEPT};
 use crate::ports::objects::{Attributes, Head, Listed, Object, ObjectRead, Page, Reach, Retrieval};
 use crate::report::chain;
 use crate::steps::away::{Away, is_archived};
-use crate::steps::packs::{Pack, PackPlace, has_all_originals, list, of_day};
+use crate::steps::originals::{DayOfPacks, is_unreadable, open_day};
+use crate::steps::packs::{Pack, PackPlace, list};
 use crate::steps::verify::body_of as stream_of;
 use async_trait::async_trait;
-use lifecycle::archive::{ServiceName, parse};
+use lifecycle::archive::{Parsed, ServiceName, parse};
 use lifecycle::event::Version;
 use lifecycle::ids::{ETag, ObjectKey, VersionId};
 use lifecycle::time::UnixMs;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
@@ -50,6 +52,8 @@ pub struct Unpacked {
     names: Kept<(ObjectKey, usize), Columns>,
     wholes: Kept<(ObjectKey, usize), Columns>,
     damaged: Mutex<BTreeMap<ObjectKey, PortError>>,
+    /// Packs with damaged row groups that are needed all the same: for the others.
+    needed: Mutex<BTreeSet<ObjectKey>>,
 }
 
 /// A row of a pack.
@@ -68,7 +72,8 @@ impl Unpacked {
     pub fn asking(inner: Arc<dyn ObjectRead>, terms: Option<Retrieval>) -> Unpacked {
         let away = Away::of(inner.clone(), terms);
         let (names, wholes) = (Kept::of(PACK_NAMES_KEPT), Kept::of(PACK_GROUPS_KEPT));
-        Unpacked { inner, away, days: Kept::of(PACKS_KEPT), names, wholes, damaged: Mutex::default() }
+        let (damaged, needed) = (Mutex::default(), Mutex::default());
+        Unpacked { inner, away, days: Kept::of(PACKS_KEPT), names, wholes, damaged, needed }
     }
 
     /// The objects alone: packs, and records that are not packed.
@@ -89,28 +94,49 @@ impl Unpacked {
     /// The packs of a day, opened; without those that cannot be and are not needed.
     pub async fn packs(&self, service: &ServiceName, day: &str) -> PortResult<Arc<Vec<Arc<Pack>>>> {
         let open = || async {
-            let mut packs = Vec::new();
-            for (place, listed) in of_day(self.inner.as_ref(), service, day).await? {
-                match Pack::open(self.inner.as_ref(), place.clone(), &listed).await {
-                    Err(error) if is_archived(&error) || matches!(error.kind, ErrorKind::Damaged(_)) => {
-                        if !has_all_originals(self.inner.as_ref(), &place).await? {
-                            return Err(error);
-                        }
-                        if !is_archived(&error) {
-                            tracing::error!(
-                                "a pack that is not needed to read its records is damaged: {}",
-                                chain(&error)
-                            );
-                            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-                            damaged.insert(listed.key, error);
-                        }
-                    }
-                    opened => packs.extend(opened?.map(Arc::new)),
-                }
-            }
-            Ok(packs)
+            let opened = open_day(self.inner.as_ref(), service, day, &self.damaged()).await?;
+            Ok(self.without(opened))
         };
         self.days.get(format!("{service}/{day}"), open).await
+    }
+
+    /// Whether an error says that one of a day's packs is damaged, and nobody needs that pack: from now on it is passed over, so
+    /// that it is worth looking again.
+    pub async fn pass_over(&self, service: &ServiceName, day: &str, error: &PortError) -> PortResult<bool> {
+        let name = ObjectKey::new(error.object.as_str()).ok().filter(|name| PackPlace::parse(name).is_some());
+        let (ErrorKind::Damaged(_), Some(name)) = (&error.kind, name) else { return Ok(false) };
+        let mut known = self.damaged();
+        if known.contains_key(&name) {
+            return Ok(true); // Somebody else came upon it at the same time.
+        }
+        if self.needed.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
+            return Ok(false);
+        }
+        known.insert(name.clone(), error.clone());
+        match open_day(self.inner.as_ref(), service, day, &known).await {
+            Ok(opened) => {
+                self.days.put(format!("{service}/{day}"), self.without(opened));
+                Ok(true)
+            }
+            Err(error) if is_unreadable(&error) => {
+                self.needed.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The packs of a day that can be read; of the others, those that are damaged are told, once.
+    fn without(&self, opened: DayOfPacks) -> Vec<Arc<Pack>> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, error) in opened.passed_over {
+            if is_archived(&error) || damaged.contains_key(&name) {
+                continue;
+            }
+            tracing::error!("a pack that is not needed to read its records is damaged: {}", chain(&error));
+            damaged.insert(name, error);
+        }
+        opened.packs
     }
 
     /// What the packs say of an object, whether it is there itself or not.
@@ -131,8 +157,17 @@ impl Unpacked {
 
     /// The row of an object, if it stands in a pack. Of packs that do not have it no more is read than names.
     async fn row(&self, name: &ObjectKey) -> PortResult<Option<Row>> {
-        let Some(parsed) = parse(name) else { return Ok(None) };
-        for pack in self.packs(&parsed.service, &parsed.day).await?.iter() {
+        let Some(Parsed { service, day, .. }) = parse(name) else { return Ok(None) };
+        loop {
+            match self.row_in(&self.packs(&service, &day).await?, name).await {
+                Err(error) if self.pass_over(&service, &day, &error).await? => {}
+                found => return found,
+            }
+        }
+    }
+
+    async fn row_in(&self, packs: &[Arc<Pack>], name: &ObjectKey) -> PortResult<Option<Row>> {
+        for pack in packs {
             let holds = |group: &usize| {
                 pack.footer.objects(*group).is_some_and(|(first, last)| (first..=last).contains(&name.as_str()))
             };
@@ -177,13 +212,7 @@ impl Unpacked {
             if stretch.ends_before(&format!("{service}/{day}/")) {
                 return Ok((found, false));
             }
-            let mut of_day = Vec::new();
-            for pack in self.packs(service, &day).await?.iter() {
-                self.rows_of(pack, &stretch, limit - found.len(), &mut of_day).await?;
-            }
-            of_day.sort_by(|one, other| one.key.cmp(&other.key));
-            of_day.dedup_by(|one, other| one.key == other.key);
-            found.extend(of_day);
+            found.extend(self.rows_of_day(service, &day, &stretch, limit - found.len()).await?);
             if found.len() > limit {
                 found.truncate(limit);
                 return Ok((found, true));
@@ -191,6 +220,28 @@ impl Unpacked {
             // Behind all packs of that day.
             let folder = listed.key.as_str().rsplit_once('/').map_or(listed.key.as_str(), |(folder, _)| folder);
             seen = Some(ObjectKey::new(format!("{folder}0")).expect("shorter than the pack's name"));
+        }
+    }
+
+    /// Those of one day, each once; more than `limit` if there are more.
+    async fn rows_of_day(
+        &self,
+        service: &ServiceName,
+        day: &str,
+        stretch: &Stretch<'_>,
+        limit: usize,
+    ) -> PortResult<Vec<Listed>> {
+        'again: loop {
+            let mut found = Vec::new();
+            for pack in self.packs(service, day).await?.iter() {
+                match self.rows_of(pack, stretch, limit, &mut found).await {
+                    Err(error) if self.pass_over(service, day, &error).await? => continue 'again,
+                    read => read?,
+                }
+            }
+            found.sort_by(|one, other| one.key.cmp(&other.key));
+            found.dedup_by(|one, other| one.key == other.key);
+            return Ok(found);
         }
     }
 
@@ -344,7 +395,7 @@ impl ObjectRead for Unpacked {
         if rows.is_empty() {
             return Ok(Page { items, next });
         }
-        let there: std::collections::BTreeSet<&ObjectKey> = items.iter().map(|listed| &listed.key).collect();
+        let there: BTreeSet<&ObjectKey> = items.iter().map(|listed| &listed.key).collect();
         let packed: Vec<Listed> = rows.into_iter().filter(|row| !there.contains(&row.key)).collect();
         items.extend(packed);
         items.sort_by(|one, other| one.key.cmp(&other.key));
@@ -381,5 +432,13 @@ impl<K: PartialEq, V> Kept<K, V> {
             cell
         };
         cell.get_or_try_init(|| async { read().await.map(Arc::new) }).await.cloned()
+    }
+
+    /// In place of what was read before.
+    fn put(&self, key: K, value: V) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(other, _)| *other != key);
+        kept.push_front((key, Arc::new(OnceCell::new_with(Some(Arc::new(value))))));
+        kept.truncate(self.most);
     }
 }

@@ -8,6 +8,7 @@ mod world;
 mod archive;
 mod backfill;
 mod clean;
+mod damaged_packs;
 mod disown;
 mod driver;
 mod feed;

@@ -51,12 +51,12 @@ pub(super) async fn packed(world: &World) -> Report {
     report
 }
 
-fn unpacked(world: &World) -> Unpacked {
+pub(super) fn unpacked(world: &World) -> Unpacked {
     Unpacked::new(world.memory.destination.clone())
 }
 
 /// Archived records by their names, as somebody finds them who does not know of packs.
-async fn found(archive: &dyn ObjectRead) -> BTreeMap<String, Vec<u8>> {
+pub(super) async fn found(archive: &dyn ObjectRead) -> BTreeMap<String, Vec<u8>> {
     let (mut found, mut after) = (BTreeMap::new(), None);
     loop {
         let Page { items, next } = archive.list("service/", after.as_ref(), 3).await.unwrap();
@@ -73,11 +73,11 @@ async fn found(archive: &dyn ObjectRead) -> BTreeMap<String, Vec<u8>> {
     }
 }
 
-async fn originals(world: &World) -> BTreeMap<String, Vec<u8>> {
+pub(super) async fn originals(world: &World) -> BTreeMap<String, Vec<u8>> {
     found(world.memory.destination.as_ref()).await
 }
 
-async fn some() -> World {
+pub(super) async fn some() -> World {
     archived(&[
         ("a", day(0), Cause::User),
         ("b", day(0), Cause::Ttl),

@@ -1,11 +1,12 @@
 //! Checking a pack that is read back: whether it is what was packed, in every column, and in order.
 
-use super::{Column, Columns, Footer, RowsDigest, body_of};
+use super::{Column, Columns, Footer, ObjectsSum, RowsDigest, body_of};
 
 /// A pack that is gone through, row group by row group.
 #[derive(Default)]
 pub struct Check {
     digest: RowsDigest,
+    objects: ObjectsSum,
     records: u64,
     last: Option<String>,
 }
@@ -22,6 +23,7 @@ impl Check {
                 return false;
             }
             self.digest.add(columns, row);
+            self.objects.add(object, columns.text(Column::Etag, row).unwrap_or_default());
             self.last = Some(object.to_owned());
             self.records += 1;
         }
@@ -29,8 +31,8 @@ impl Check {
         columns.rows > 0 && footer.objects(group) == ends
     }
 
-    /// Whether all of it was there.
-    pub fn is_whole(self, footer: &Footer) -> bool {
-        self.records == footer.records && self.digest.hex() == footer.digest
+    /// Which objects it has, if all of it was there.
+    pub fn end(self, footer: &Footer) -> Option<ObjectsSum> {
+        (self.records == footer.records && self.digest.hex() == footer.digest).then_some(self.objects)
     }
 }

@@ -122,6 +122,19 @@ impl Columns {
         self.texts.contains_key(&column) || self.ints.contains_key(&column)
     }
 
+    /// The same without some rows, which are sorted.
+    #[must_use]
+    pub fn without(mut self, rows: &[usize]) -> Columns {
+        if rows.is_empty() {
+            return self;
+        }
+        let is_kept: Vec<bool> = (0..self.rows).map(|row| rows.binary_search(&row).is_err()).collect();
+        self.texts.values_mut().for_each(|texts| keep(texts, &is_kept));
+        self.ints.values_mut().for_each(|ints| keep(ints, &is_kept));
+        self.rows = is_kept.into_iter().filter(|is_kept| *is_kept).count();
+        self
+    }
+
     /// The first row whose object is not before that name: rows are sorted.
     pub fn from_object(&self, name: &str) -> usize {
         let (mut low, mut high) = (0, self.rows);
@@ -134,4 +147,9 @@ impl Columns {
         }
         low
     }
+}
+
+fn keep<T>(values: &mut Vec<T>, is_kept: &[bool]) {
+    let mut kept = is_kept.iter();
+    values.retain(|_| kept.next().is_some_and(|is_kept| *is_kept));
 }

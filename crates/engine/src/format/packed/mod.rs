@@ -8,6 +8,7 @@
 mod check;
 mod columns;
 mod read;
+mod sums;
 mod write;
 
 pub use check::Check;
@@ -20,8 +21,8 @@ use lifecycle::archive::hash_of;
 use lifecycle::ids::{ETag, ObjectKey};
 use sha2::{Digest, Sha256};
 
-/// Version of the layout; a newer one is refused.
-pub const VERSION: u32 = 1;
+/// Version of the layout; any other one is refused. Version 1, of which there are no packs, had no checksums.
+pub const VERSION: u32 = 2;
 /// Bytes of bodies after which a row group ends.
 const GROUP_BYTES: usize = 16 << 20;
 /// Rows after which a row group ends.
@@ -64,6 +65,38 @@ impl RowsDigest {
     /// In lower-case hex.
     pub fn hex(self) -> String {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Which objects some packs have: a sum over their names and tags, in whatever order they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObjectsSum(u128);
+
+impl ObjectsSum {
+    /// Adds an object: the first 16 bytes of SHA-256 over its name, after its length, and its tag.
+    pub fn add(&mut self, object: &str, etag: &str) {
+        let mut digest = Sha256::new();
+        digest.update((object.len() as u64).to_be_bytes());
+        digest.update(object);
+        digest.update(etag);
+        let digest = digest.finalize();
+        let first = digest.first_chunk().expect("SHA-256 has 32 bytes");
+        self.0 = self.0.wrapping_add(u128::from_be_bytes(*first));
+    }
+
+    /// Adds those of another pack.
+    pub fn add_all(&mut self, others: ObjectsSum) {
+        self.0 = self.0.wrapping_add(others.0);
+    }
+
+    /// In lower-case hex.
+    pub fn hex(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    /// Reads it back.
+    pub fn parse(hex: &str) -> Option<ObjectsSum> {
+        u128::from_str_radix(hex, 16).ok().map(ObjectsSum)
     }
 }
 

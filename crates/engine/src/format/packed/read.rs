@@ -1,6 +1,7 @@
 //! Reading a pack by its parts: the footer, and of a row group the columns that are asked for. Whoever asks fetches the bytes.
 
 use super::columns::{COLUMNS, Column, Columns, Kind};
+use super::sums::{OWN_SUM, SUMS, TAIL, own_sum, parse_sums, sum_of};
 use super::{GROUP_ROWS, VERSION};
 use bytes::Bytes;
 use parquet::column::reader::{ColumnReader, get_column_reader, get_typed_column_reader};
@@ -15,13 +16,12 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Bytes at the end of the file that say how long the footer is.
-const TAIL: usize = 8;
-
 /// What a pack says of itself.
 #[derive(Debug)]
 pub struct Footer {
     metadata: ParquetMetaData,
+    /// Of each column of each row group.
+    sums: Vec<u64>,
     /// How many records it says it has.
     pub records: u64,
     /// What it says that its rows come to.
@@ -34,8 +34,8 @@ pub fn footer_length(end: &[u8]) -> Result<usize> {
     Ok(FooterTail::try_new(tail)?.metadata_length() + TAIL)
 }
 
-/// Reads the footer, which ends those bytes. The library may panic over damaged ones, also later, over places that make no
-/// sense: all of them are looked at here.
+/// Reads the footer, which ends those bytes, and has the checksum that it says. The library may panic over damaged ones, also
+/// later, over places that make no sense: all of them are looked at here.
 pub fn footer(end: &[u8]) -> Result<Footer> {
     let all: Vec<Column> = COLUMNS.iter().map(|(column, ..)| *column).collect();
     let read = || {
@@ -55,16 +55,23 @@ pub fn footer(end: &[u8]) -> Result<Footer> {
 
 fn footer_whole(end: &[u8]) -> Result<Footer> {
     let start = end.len().checked_sub(footer_length(end)?).ok_or_else(|| bad("its end is not whole"))?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&end[start..end.len() - TAIL])?;
+    let whole = &end[start..];
+    let metadata = ParquetMetaDataReader::decode_metadata(&whole[..whole.len() - TAIL])?;
     let said = |name: &str| {
         let all = metadata.file_metadata().key_value_metadata()?;
         all.iter().find(|said| said.key == name)?.value.clone()
     };
     let number = |name: &str| said(name).and_then(|text| text.parse::<u64>().ok());
     match number("afterimage.format") {
-        Some(format) if format <= u64::from(VERSION) => {}
-        Some(format) => return Err(bad(&format!("its format is {format}: a newer version wrote it"))),
+        Some(format) if format == u64::from(VERSION) => {}
+        Some(format) if format > u64::from(VERSION) => {
+            return Err(bad(&format!("its format is {format}: a newer version wrote it")));
+        }
+        Some(format) => return Err(bad(&format!("its format is {format}, which has no checksums"))),
         None => return Err(bad("it is no pack of ours")),
+    }
+    if said(OWN_SUM).is_none_or(|sum| own_sum(whole).is_none_or(|found| sum != found)) {
+        return Err(bad("its end has another checksum than it says"));
     }
     let names = metadata.file_metadata().schema_descr().columns().iter().map(|column| column.name());
     if !names.eq(COLUMNS.iter().map(|(_, name, _)| *name)) {
@@ -72,7 +79,9 @@ fn footer_whole(end: &[u8]) -> Result<Footer> {
     }
     let missing = || bad("it does not say what it has");
     let (records, digest) = (number("afterimage.records"), said("afterimage.digest"));
-    Ok(Footer { records: records.ok_or_else(missing)?, digest: digest.ok_or_else(missing)?, metadata })
+    let sums = said(SUMS).and_then(|sums| parse_sums(&sums));
+    let sums = sums.filter(|sums| sums.len() == metadata.num_row_groups() * COLUMNS.len()).ok_or_else(missing)?;
+    Ok(Footer { records: records.ok_or_else(missing)?, digest: digest.ok_or_else(missing)?, sums, metadata })
 }
 
 impl Footer {
@@ -102,6 +111,19 @@ impl Footer {
             }
         }
         ranges
+    }
+
+    /// Whether the bytes of a column of a row group are those that were written.
+    fn check(&self, group: usize, place: usize, pieces: &Pieces) -> Result<()> {
+        let (start, length) = self.group(group).column(place).byte_range();
+        let length = usize::try_from(length).map_err(|_| bad("a column of it is too long"))?;
+        match sum_of(&pieces.get_bytes(start, length)?) == self.sums[group * COLUMNS.len() + place] {
+            true => Ok(()),
+            false => {
+                let name = COLUMNS[place].1;
+                Err(bad(&format!("the column `{name}` of its row group {group} has another checksum than was written")))
+            }
+        }
     }
 
     fn group(&self, group: usize) -> &RowGroupMetaData {
@@ -148,7 +170,8 @@ impl Pieces {
     }
 }
 
-/// Decodes columns of a row group. The library may panic over damaged bytes: that is an error, too.
+/// Decodes columns of a row group, whose bytes are those that were written. The library may panic over bytes that were written
+/// by somebody else: that is an error, too.
 pub fn decode(footer: &Footer, group: usize, columns: &[Column], pieces: Pieces) -> Result<Columns> {
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_whole(footer, group, columns, pieces)));
     decoded.unwrap_or_else(|_| Err(bad("its bytes make no sense")))
@@ -163,6 +186,7 @@ fn decode_whole(footer: &Footer, group: usize, columns: &[Column], pieces: Piece
         if !columns.contains(&column) {
             continue;
         }
+        footer.check(group, place, &pieces)?;
         let pages = SerializedPageReader::new(pieces.clone(), about.column(place), rows, None)?;
         let chunk = get_column_reader(about.column(place).column_descr_ptr(), Box::new(pages));
         match kind {

@@ -1,6 +1,7 @@
 //! Writing a pack: rows in, a Parquet file out, with a row group in memory at a time.
 
 use super::columns::{COLUMNS, Column, Columns, Kind, schema};
+use super::sums::{NOT_YET, OWN_SUM, SUMS, Summed};
 use super::{GROUP_BYTES, GROUP_ROWS, NO_IMAGE, Original, RowsDigest, VERSION};
 use crate::format::archived::BadRecord;
 use lifecycle::archive::{Cause, hash_of};
@@ -76,7 +77,7 @@ impl KeyOf {
 
 /// Packs rows in the order in which they come, which must be that of the objects' names.
 pub struct PackWriter<W: Write + Send> {
-    file: SerializedFileWriter<W>,
+    file: SerializedFileWriter<Summed<W>>,
     group: Columns,
     group_bytes: usize,
     packed: Packed,
@@ -100,7 +101,7 @@ impl<W: Write + Send> PackWriter<W> {
                 .set_column_dictionary_enabled(ColumnPath::from(name), false)
                 .set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
         }
-        let file = SerializedFileWriter::new(sink, schema()?, Arc::new(properties.build()))?;
+        let file = SerializedFileWriter::new(Summed::new(sink), schema()?, Arc::new(properties.build()))?;
         let packed = Packed { records: 0, bytes: 0, digest: String::new() };
         Ok(PackWriter { file, group: Columns::default(), group_bytes: 0, packed, digest: RowsDigest::default() })
     }
@@ -122,16 +123,19 @@ impl<W: Write + Send> PackWriter<W> {
     pub fn finish(mut self) -> Result<Packed> {
         self.flush()?;
         self.packed.digest = self.digest.hex();
+        let sums = self.file.inner_mut().begin_end();
         let told = [
             ("afterimage.format", VERSION.to_string()),
             ("afterimage.records", self.packed.records.to_string()),
             ("afterimage.bytes", self.packed.bytes.to_string()),
             ("afterimage.digest", self.packed.digest.clone()),
+            (SUMS, sums),
+            (OWN_SUM, NOT_YET.to_owned()),
         ];
         for (name, value) in told {
             self.file.append_key_value_metadata(KeyValue::new(name.to_owned(), value));
         }
-        self.file.close()?;
+        self.file.into_inner()?.write_end()?;
         Ok(self.packed)
     }
 
@@ -160,7 +164,9 @@ impl<W: Write + Send> PackWriter<W> {
             }
             chunk.close()?;
         }
-        writer.close()?;
+        let about = writer.close()?;
+        self.file.flush()?;
+        self.file.inner_mut().group(&about);
         Ok(())
     }
 }
