@@ -196,3 +196,53 @@ fn the_daemon_packs_by_its_schedule() {
     folder.wait("a pack", |_| !packs(&folder).is_empty());
     assert_eq!(rows(&folder, "SELECT count(*) AS n FROM deletions"), [json!({ "n": 32 })]);
 }
+
+#[test]
+fn a_damaged_pack_is_told_as_not_needed_while_that_is_known_and_as_not_counted_otherwise() {
+    let (tables, folder) = some("");
+    let serving = serve(&folder);
+    tables.put("Orders", "late", &[]);
+    tables.delete("Orders", "late");
+    until_archived(&folder, 33);
+    ok(&folder, &["pack", "orders"]);
+    let pack = packs(&folder).into_iter().max().unwrap();
+    let mut damaged = fs::read(&pack).unwrap();
+    let place = damaged.len() - 40;
+    damaged[place] ^= 0x20;
+    fs::write(&pack, damaged).unwrap();
+    let count = ["query", "SELECT count(*) AS n FROM deletions"];
+    let not_needed = "damaged, and not needed: its records are read from their objects: packed/service=orders/day=";
+    let ended = archive(&folder, &count);
+    assert!(
+        ended.code == 1 && ended.out.contains("33") && ended.out.contains(not_needed),
+        "{} {}",
+        ended.out,
+        ended.err
+    );
+    assert!(!ended.out.contains("not counted"), "{}", ended.out);
+    let ended = archive(&folder, &[&count[..], &["--csv"]].concat());
+    assert_eq!((ended.out.as_str(), ended.code), ("n\n33\n", 1));
+    assert!(ended.err.contains(not_needed), "{}", ended.err);
+    let ended = archive(&folder, &["pack", "orders"]);
+    let said = format!("{}{}", ended.out, ended.err);
+    assert!(ended.code == 1 && said.contains("remove it and .afterimage/packs/orders/"), "{said}");
+
+    // Nothing says any more which objects it has: then it is needed, whatever is there.
+    let (day, number) = (pack.parent().unwrap().file_name().unwrap().to_str().unwrap(), pack.file_stem().unwrap());
+    // The store's own files lie under that name.
+    let notes = folder.data().join("buckets/archive/%2Eafterimage/packs/orders").join(day.replace("day=", ""));
+    let note = notes.join(number).with_extension("json");
+    assert!(note.exists(), "{}", note.display());
+    fs::write(note, "{}").unwrap();
+    let ended = archive(&folder, &count);
+    assert!(
+        ended.code == 1 && ended.out.contains("not counted: packed/service=orders/"),
+        "{} {}",
+        ended.out,
+        ended.err
+    );
+    assert!(!ended.out.contains("33") && !ended.out.contains("not needed"), "{}", ended.out);
+    let got = archive(&folder, &["get", "orders", "late"]);
+    assert!(got.code == 1 && got.err.contains("damaged"), "{} {}", got.out, got.err);
+    assert_eq!(serving.stop(), 0);
+}
