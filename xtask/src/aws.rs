@@ -6,6 +6,8 @@ use crate::run::{Outcome, Sh};
 use anyhow::{Context, Result};
 
 const REQUIREMENTS: &str = "tests/aws/requirements.txt";
+/// Modules of the binary's tests that need the emulator.
+const E2E: [&str; 6] = ["services", "storms", "ownership", "retrieval", "record_letters", "feeds"];
 
 /// Sets the environment up if its requirements have changed, and runs the tests that need it. Built as the step `tests`
 /// builds them: with the features of one package alone the SDK would be compiled once more.
@@ -18,10 +20,12 @@ pub(crate) fn test() -> Result<Outcome> {
         adapters.run()?;
         let functions = Sh::new("cargo test -p afterimage-lambda --tests -- --ignored");
         functions.env("AFTERIMAGE_EMULATOR", &emulator).run()?;
-        let binary = Sh::new("cargo test -p afterimage --test e2e -- --ignored services:: storms:: ownership::");
+        let which: String = E2E.iter().map(|module| format!(" {module}::")).collect();
+        let binary = Sh::new(&format!("cargo test -p afterimage --test e2e -- --ignored{which}"));
         return binary.env("AFTERIMAGE_EMULATOR", emulator).run();
     }
-    let which = "package(afterimage-aws)|package(afterimage-lambda)|test(/^(services|storms|ownership)::/)";
+    let of_binary = E2E.join("|");
+    let which = format!("package(afterimage-aws)|package(afterimage-lambda)|test(/^({of_binary})::/)");
     let tests = Sh::new(&format!("cargo nextest run --workspace --run-ignored only -E {which}"));
     tests.env("AFTERIMAGE_EMULATOR", emulator).run()
 }
