@@ -12,7 +12,7 @@ use crate::gone_tables::archiving_of_gone_table;
 use crate::instance::Instance;
 use crate::limits::SERVICES_NAMED_MAX;
 use crate::packing::{packer, to_pack};
-use crate::query::SqlCondition;
+use crate::query::{MetOnDisk, SqlCondition};
 use engine::config::{ArchiveConfig, Destination, parse_table};
 use engine::error::PortResult;
 use engine::flows::find_record::{Found, Which, find_record};
@@ -369,7 +369,7 @@ async fn restore(
             clock: instance.clock.clone(),
             who: who.to_owned(),
         };
-        let mut report = restore.run(&request, feed, cancel).await;
+        let mut report = restore.run(&request, &MetOnDisk::new()?, feed, cancel).await;
         report.notes.extend(told(&archive.away().sum()));
         done.of_table(&table.name, report);
     }

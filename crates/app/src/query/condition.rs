@@ -5,21 +5,19 @@
 //! no text that ends one of the two is legal in the other. Other rows than the one that is judged are out of its reach, and
 //! so is everything that writes. The days on which it can hold are asked of SQLite itself: of a view whose days have no rows,
 //! those are opened that its terms on `service` and `day` leave.
-//!
-//! Which records were judged is noted in a temporary database, which has no name and goes with the command.
 
 use super::functions::shown;
 use super::plain::plain;
 use super::{guard, why_refused};
 use crate::exit::Failure;
 use crate::instance::UNPOISONED;
-use crate::limits::{CONDITION_BYTES_MAX, CONDITION_STEPS_MAX, NOTED_CACHE_KIB};
+use crate::limits::{CONDITION_BYTES_MAX, CONDITION_STEPS_MAX};
 use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::flows::find_record::Found;
 use engine::format::packed::{Column, Original, rows_of};
 use engine::steps::condition::Condition;
-use lifecycle::archive::{hash_of, parse};
+use lifecycle::archive::parse;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Null;
 use rusqlite::{Connection, ToSql, params_from_iter};
@@ -62,7 +60,6 @@ struct Judge {
     /// Looks since the last statement began, and whether the command was stopped.
     looks: Arc<AtomicU64>,
     stopped: Arc<AtomicBool>,
-    noted: Connection,
 }
 
 impl SqlCondition {
@@ -114,14 +111,6 @@ impl Condition for SqlCondition {
         row.push(columns.text(Column::Image, 0).map_or(Value::Null, Value::from));
         self.ask(move |judge| judge.holds(&row)).await
     }
-
-    async fn note(&self, record: String) -> PortResult<bool> {
-        self.ask(move |judge| {
-            let mut insert = judge.noted.prepare_cached("INSERT OR IGNORE INTO noted VALUES (?1)")?;
-            Ok(insert.execute([hash_of(record.as_bytes())])? == 1)
-        })
-        .await
-    }
 }
 
 impl Judge {
@@ -148,13 +137,7 @@ impl Judge {
             noticed.load(Ordering::Relaxed)
                 || counted.fetch_add(1, Ordering::Relaxed) * STEPS_BETWEEN_LOOKS as u64 > CONDITION_STEPS_MAX
         })?;
-        // Without a name: SQLite keeps it in a file of its own, once it outgrows the cache.
-        let noted = Connection::open("")?;
-        noted.execute_batch(&format!(
-            "PRAGMA journal_mode = OFF; PRAGMA cache_size = -{NOTED_CACHE_KIB};
-             CREATE TABLE noted (record TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN"
-        ))?;
-        Ok(Judge { text: text.to_owned(), database, days, looks, stopped, noted })
+        Ok(Judge { text: text.to_owned(), database, days, looks, stopped })
     }
 
     /// Whether it is an expression, and one that can be judged.
@@ -325,12 +308,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_is_noted_once_and_a_stopped_command_judges_no_more() {
+    async fn a_stopped_command_judges_no_more() {
         let cancel = CancellationToken::new();
         let slow = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < CAST(size AS INT)) SELECT count(*) FROM n)";
         let condition = SqlCondition::new(&format!("{slow} > 1"), &cancel).map_err(|failure| failure.chain()).unwrap();
-        assert!(condition.note("a".to_owned()).await.unwrap() && !condition.note("a".to_owned()).await.unwrap());
-        assert!(condition.note("b".to_owned()).await.unwrap());
         cancel.cancel();
         let image = json!({ "pk": { "S": "a" }, "long": { "S": "x".repeat(100_000) } });
         let stopped = condition.holds(&found("Orders", "user", image)).await.unwrap_err();

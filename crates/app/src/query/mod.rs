@@ -7,6 +7,7 @@
 
 mod condition;
 mod functions;
+mod met;
 mod plain;
 
 use crate::exit::Failure;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use condition::SqlCondition;
+pub(crate) use met::MetOnDisk;
 
 /// Bytes of one value: the rows of a part, without their images, are one.
 const VALUE_BYTES_MAX: i32 = 128 << 20;

@@ -15,6 +15,7 @@ use crate::ports::progress::{Progress, Silent};
 use crate::ports::tables::{KeyKind, PutOnto, RecordEdit, RecordTable, TableSetup, TimeToLive};
 use crate::report::chain;
 use crate::steps::archived_names::{Days, days, of_key};
+use crate::steps::met::MetInMemory;
 use crate::steps::record_keys::key_in_names;
 use crate::wrap::unpacked::Unpacked;
 use base64::Engine;
@@ -338,7 +339,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         };
         let wanted = Wanted::Key { key: found.name.to_string(), at: self.clock.now() };
         let request = RecordsRequest::new(self.service.clone(), wanted);
-        let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
+        let report = restore.run(&request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await;
         let not_done = report.failed.first().or(report.skipped.first()).map(|item| item.why.clone());
         match not_done {
             None => Ok(((), "it is back".to_owned())),
