@@ -386,6 +386,7 @@ async fn one_table(
     let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.to_string()).collect();
     let is_meant = |archiving: &Arc<Archiving>| {
         let table = &archiving.config.table;
+        let name = name.map(|name| name.strip_prefix("dynamodb://").unwrap_or(name));
         name.is_none_or(|name| table.name == name || table.to_string() == name)
     };
     let chosen: Vec<Arc<Archiving>> = all.into_iter().filter(is_meant).collect();

@@ -156,7 +156,8 @@ impl RestoreRecords {
                 let find = || find_record(archive, &which);
                 match once_readable(archive, &patience, find).await {
                     Ok(Some(found)) => report.absorb(one.put(found).await),
-                    Ok(None) => report.fail(key, "no deletion of it is archived: see `afterimage archive ls`"),
+                    Ok(None) => report
+                        .fail(key, format!("no deletion of it up to {at} is archived: see `afterimage archive ls`")),
                     Err(error) if is_archived(&error) => {
                         report.skip(AWAITING, key, IN_A_TIER);
                         report.cancelled = cancel.is_cancelled();

@@ -8,6 +8,7 @@
 use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, read_record};
 use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Wanted};
+use crate::flows::soft_delete::how_to_switch_on;
 use crate::limits::SELF_TEST_LOOK_EVERY;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::journal::Journal;
@@ -217,10 +218,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         record.insert(MARK.to_owned(), mark.clone());
         if by == DeletedBy::Ttl {
             let TimeToLive::By(ttl) = &setup.ttl else {
-                return Err(Wrong {
-                    why: "its time to live is off".to_owned(),
-                    remedy: format!("`afterimage archive enable {} --ttl ATTRIBUTE` switches it on", self.name),
-                });
+                return Err(Wrong { why: "its time to live is off".to_owned(), remedy: how_to_switch_on(&self.name) });
             };
             record.insert(ttl.clone(), json!({ "N": (began.0 / 1_000 - 1).to_string() }));
         }

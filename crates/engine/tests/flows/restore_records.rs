@@ -128,7 +128,7 @@ async fn one_record_comes_back_as_of_its_newest_deletion_or_of_a_moment() {
     restored(&world, &table, &RecordsRequest { overwrite: true, ..wanted(EVER) }).await;
     assert_eq!(records(&table), pairs(&[("a", "4")]));
     let report = restored(&world, &table, &request(Wanted::Key { key: "no".to_owned(), at: EVER })).await;
-    assert!(report.failed[0].why.contains("no deletion of it is archived"), "{report:?}");
+    assert!(report.failed[0].why.contains("no deletion of it up to"), "{report:?}");
 }
 
 #[tokio::test]
