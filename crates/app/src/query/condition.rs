@@ -3,7 +3,7 @@
 //!
 //! What is given must be an expression, and nothing more: it is prepared between parentheses and between CASE and THEN, and
 //! no text that ends one of the two is legal in the other. Other rows than the one that is judged are out of its reach, and
-//! so is everything that writes. The days on which it can hold are asked of SQLite itself: of a view whose days have no rows,
+//! so is everything that writes, and what says another thing each time: it is asked more than once. The days on which it can hold are asked of SQLite itself: of a view whose days have no rows,
 //! those are opened that its terms on `service` and `day` leave.
 
 use super::functions::shown;
@@ -38,6 +38,8 @@ const DAYS: &str = "SELECT 1 FROM (SELECT d.value ->> 0 AS service, d.value ->> 
 const ROW: &str = "SELECT 1 FROM (SELECT ?1 AS service, ?2 AS day, ?3 AS deleted_at, ?4 AS \"table\", ?5 AS cause, \
     ?6 AS partition_key, ?7 AS partition_key_type, ?8 AS sort_key, ?9 AS sort_key_type, ?10 AS sequence, ?11 AS size, \
     ?12 AS object, ?13 AS image, afterimage_plain(?13) AS item) AS deletions WHERE ";
+/// Functions that say another thing each time.
+const RANDOM: [&str; 2] = ["random", "randomblob"];
 /// Steps of SQLite's machine between two looks at whether it is enough.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -132,7 +134,7 @@ impl Judge {
         })?;
         let (looks, stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, noticed) = (looks.clone(), stopped.clone());
-        guard(&database, STEPS_BETWEEN_LOOKS, move || {
+        guard(&database, &RANDOM, STEPS_BETWEEN_LOOKS, move || {
             noticed.fetch_or(cancel.is_cancelled(), Ordering::Relaxed);
             noticed.load(Ordering::Relaxed)
                 || counted.fetch_add(1, Ordering::Relaxed) * STEPS_BETWEEN_LOOKS as u64 > CONDITION_STEPS_MAX
@@ -267,6 +269,7 @@ mod tests {
             ("EXISTS (SELECT 1 FROM deletions)", "no such table: deletions"),
             ("(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)", "steps for one"),
             ("cause IN (SELECT name FROM pragma_database_list)", "not authorized"),
+            ("random() % 2", "not authorized"),
         ] {
             let refused = judge(text).err().unwrap_or_else(|| panic!("{text} is taken"));
             assert!(refused.contains(why) && refused.contains("--where is refused"), "{text}: {refused}");

@@ -13,7 +13,7 @@
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, Which, find_record, read_record};
 pub use crate::flows::restore_one::AWAITING;
 use crate::flows::restore_one::{IN_A_TIER, One, Pace, Unread, unread};
@@ -23,7 +23,7 @@ use crate::ports::clock::Clock;
 use crate::ports::journal::Journal;
 use crate::ports::progress::Progress;
 use crate::ports::tables::RecordTable;
-use crate::report::Report;
+use crate::report::{Report, chain};
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
 use crate::steps::away::is_archived;
 use crate::steps::condition::Condition;
@@ -115,7 +115,7 @@ pub struct RestoreRecords {
 impl RestoreRecords {
     /// Puts records back; of a range, each of those that nobody has `met`. Counts `restored` (or `would-restore`), `there` (left alone), `other-cause`, `other-table`,
     /// `unmet` (the condition does not hold for the newest deletion), `older` (deletions of records whose newest was met),
-    /// `ttl-changed`, [`AWAITING`] and [`DAYS_AWAITING`]; a record that does not read back is a failure with its name. What lies
+    /// `ttl-changed`, [`AWAITING`], [`DAYS_AWAITING`] and [`DAYS_BEHIND`]; a record that does not read back is a failure with its name. What lies
     /// in archive tiers is told by the archive's handle.
     pub async fn run(
         &self,
@@ -127,7 +127,10 @@ impl RestoreRecords {
         let mut report = Report::of("archive restore");
         report.count(if request.dry_run { "would-restore" } else { "restored" }, 0);
         if let Err(error) = self.all(request, met, &mut report, progress, cancel).await {
-            report.fail_with(&request.service, &error);
+            match error.kind {
+                ErrorKind::Missing => report.fail(&request.service, format!("{}: {NO_TABLE}", chain(&error))),
+                _ => report.fail_with(&request.service, &error),
+            }
             report.cancelled = true;
         }
         // Nothing is missing for it; somebody should know.
@@ -179,17 +182,21 @@ impl RestoreRecords {
             report.notes.push(STOPPED.to_owned());
             return Ok(());
         }
-        let (mut failed, mut behind_a_pack) = (BTreeMap::new(), false);
+        let (mut failed, mut behind) = (BTreeMap::new(), None);
         for name in all.iter().rev() {
-            if behind_a_pack {
-                report.skip(DAYS_AWAITING, name, "a newer deletion may be in a pack that lies in an archive tier");
+            if let Some((what, why)) = behind {
+                report.skip(what, name, why);
                 continue;
             }
             let mut day = Day { one: &one, day: name, cause, several: BTreeSet::new(), unread: &mut failed };
             match day.passes(report, progress, cancel).await {
                 Err(error) if is_archived(&error) => {
-                    behind_a_pack = true;
+                    behind = Some((DAYS_AWAITING, BEHIND_A_TIER));
                     report.skip(DAYS_AWAITING, name, format!("{} lies in an archive tier", error.object));
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                    behind = Some((DAYS_BEHIND, BEHIND_DAMAGE));
+                    report.fail_with(name, &error);
                 }
                 passed => passed?,
             }
@@ -204,6 +211,12 @@ impl RestoreRecords {
 
 /// Counts days of which nothing more was put, since a pack lies in an archive tier.
 pub const DAYS_AWAITING: &str = "days-awaiting-retrieval";
+/// Counts days of which nothing was put, since a pack of a newer one is damaged.
+pub const DAYS_BEHIND: &str = "days-behind";
+const BEHIND_A_TIER: &str = "a newer deletion may be in a pack that lies in an archive tier";
+const BEHIND_DAMAGE: &str =
+    "a newer deletion may be in the pack that is damaged: with --to at this day, it and older ones are put";
+const NO_TABLE: &str = "make the table anew, with the key that it had, or name another one with --to-table";
 const STOPPED: &str = "stopped: give the same command again to go on";
 
 /// Which names of a day.

@@ -4,7 +4,7 @@
 //! whoever stops the command, leaves objects on their way: given again, it finds them so, and asks for nothing twice.
 //! Laws: I9 (listings of the days that are asked for), I10, I11.
 
-use crate::error::{PortResult, Retry};
+use crate::error::{ErrorKind, PortResult, Retry};
 use crate::format::archived::cause_of;
 use crate::limits::{
     COMMAND_KEYS_IN_FLIGHT, RETRIEVAL_LOOK_EVERY, RETRIEVAL_LOOK_FIRST, RETRIEVAL_ROUNDS, RETRIEVAL_WAIT_MAX,
@@ -70,8 +70,8 @@ pub async fn note_packs(archive: &Unpacked, service: &ServiceName, day: &str) ->
 
 async fn note_objects(archive: &Unpacked, service: &ServiceName, day: &str, cause: Option<Cause>) -> PortResult<()> {
     let packs = match archive.packs(service, day).await {
-        // They have just gone there.
-        Err(error) if is_archived(&error) => return Ok(()),
+        // They have just gone there; or the day will say what is damaged when it is read.
+        Err(error) if is_archived(&error) || matches!(error.kind, ErrorKind::Damaged(_)) => return Ok(()),
         packs => packs?,
     };
     let packed: Vec<&Pack> = packs.iter().map(AsRef::as_ref).collect();
