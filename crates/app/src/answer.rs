@@ -221,7 +221,7 @@ pub(crate) struct ListedKey {
 }
 
 /// The end of `ls`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Listed {
     /// How many keys were listed.
     pub(crate) keys: u64,
@@ -233,6 +233,9 @@ pub(crate) struct Listed {
     /// What is to be said of a list that has nothing, or not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+    /// Days that could not be listed to their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unread: Vec<ItemView>,
 }
 
 /// The end of `archive query`.
@@ -478,7 +481,7 @@ impl Answer {
     pub(crate) fn is_success(&self, check: bool) -> bool {
         match self {
             Answer::Status(status) => !check || status.problems.is_empty(),
-            Answer::Listed(listed) => !listed.cancelled,
+            Answer::Listed(listed) => !listed.cancelled && listed.unread.is_empty(),
             Answer::Done(done) => done.reports.iter().all(ReportView::is_success),
             Answer::Audit(audit) => audit.faults.is_empty(),
             Answer::DeadLetters(letters) => letters.unknown.is_empty(),

@@ -2,6 +2,7 @@
 //!
 //! What cannot be told changes nothing of what is done: standard error may be closed, or on a disk that is full.
 
+use crate::output::{Style, json_line};
 use engine::error::{ErrorKind, PortError};
 use std::fmt;
 use std::io::{self, Write};
@@ -94,13 +95,18 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// Prints what went wrong, if anything, and gives the process its code.
-pub(crate) fn finish(result: Result<bool, Failure>) -> ExitCode {
+pub(crate) fn finish(result: Result<bool, Failure>, style: Style) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(Failure::Told(code)) => ExitCode::from(code),
         Err(failure) => {
-            tell(format_args!("afterimage: {}", failure.chain()));
+            let why = failure.chain();
+            if style == Style::Json {
+                // Where nobody reads it, the exit code is left.
+                let _ = json_line(&mut io::stdout(), &serde_json::json!({ "error": why }));
+            }
+            tell(format_args!("afterimage: {why}"));
             ExitCode::from(failure.code())
         }
     }

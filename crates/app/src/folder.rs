@@ -110,8 +110,8 @@ fn lock(path: &Path) -> Result<File, Failure> {
         let mut pid = String::new();
         opened.read_to_string(&mut pid).with_context(|| format!("cannot read {}", file.display()))?;
         return Err(Failure::failed(format!(
-            "the data folder {} is in use by process {}: one process at a time may work on it; stop that one, or wait for \
-             it to end",
+            "the data folder {} is in use by process {}: one process at a time may work on it; wait for it to end, or to \
+             answer if it is just starting, or stop it",
             path.display(),
             pid.trim()
         )));

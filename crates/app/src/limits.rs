@@ -56,7 +56,7 @@ pub(crate) const ARCHIVE_LAG_MAX: SpanMs = SpanMs::minutes(15);
 pub(crate) const CONDITION_BYTES_MAX: usize = 64 << 10;
 /// Steps of SQLite's machine that judging one deletion may take: some seconds.
 pub(crate) const CONDITION_STEPS_MAX: u64 = 100_000_000;
-/// KiB in memory of the records that an `archive restore` with a condition has judged; more lie in a temporary file.
+/// KiB in memory of the records that a bulk `archive restore` has met; more lie in a temporary file.
 pub(crate) const NOTED_CACHE_KIB: usize = 16 << 10;
 /// How long a feed that cannot be opened is left alone.
 pub(crate) const FEED_OPEN_AGAIN: SpanMs = SpanMs::seconds(30);

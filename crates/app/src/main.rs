@@ -64,7 +64,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    exit::finish(run(cli))
+    let style = if cli.place.json { Style::Json } else { Style::Text };
+    exit::finish(run(cli), style)
 }
 
 fn run(cli: Cli) -> Result<bool, Failure> {

@@ -23,6 +23,7 @@ use engine::ports::progress::Silent;
 use engine::ports::streams::{Position, Read, RecordStream};
 use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::steps::archived_names::Days;
+use engine::steps::met::MetInMemory;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::ServiceName;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -176,7 +177,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
     };
     let wanted = Wanted::Range { days: Days::default(), cause: None };
     let request = RecordsRequest::new(service, wanted);
-    let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
+    let report = restore.run(&request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("restored"), report.failures), (put.len() as u64, 0), "{:?}", report.failed);
     for item in put.values() {
         let request =
@@ -184,7 +185,7 @@ async fn what_was_deleted_comes_back_equal_attribute_by_attribute() {
         let back = request.send().await.unwrap().item.unwrap();
         assert!(equal(&back, item), "{back:?}\n{item:?}");
     }
-    let again = restore.run(&request, &Silent, &CancellationToken::new()).await;
+    let again = restore.run(&request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await;
     assert_eq!((again.counted("there"), again.failures), (put.len() as u64, 0), "{:?}", again.failed);
 }
 

@@ -256,6 +256,11 @@ impl Parsed {
             Some(cut) => key_in_names.starts_with(&self.key) && hash(&[key_in_names.as_bytes()]) == *cut,
         }
     }
+
+    /// The hash of all of the key as it stands in names: the same for all names of a key, wherever each of them was cut.
+    pub fn key_hash(&self) -> String {
+        self.cut.clone().unwrap_or_else(|| hash(&[self.key.as_bytes()]))
+    }
 }
 
 /// A value as it stands in names: binary in base64url, numbers and text as they are, without what names do not take.

@@ -3,7 +3,7 @@
 use super::archive_query::{self, Asked};
 use super::archive_self_test::self_test;
 use super::retrieval::{refused, sum_of, told};
-use crate::answer::{Answer, Done, Listed, ListedRecord, RecordView};
+use crate::answer::{Answer, Done, ItemView, Listed, ListedRecord, RecordView};
 use crate::archiving::Archiving;
 use crate::command::{ArchiveAct, RecordDays, RestoreRecordsOf, RetrieveOf, TtlOf};
 use crate::exit::Failure;
@@ -12,9 +12,9 @@ use crate::gone_tables::archiving_of_gone_table;
 use crate::instance::Instance;
 use crate::limits::SERVICES_NAMED_MAX;
 use crate::packing::{packer, to_pack};
-use crate::query::SqlCondition;
+use crate::query::{MetOnDisk, SqlCondition};
 use engine::config::{ArchiveConfig, Destination, parse_table};
-use engine::error::PortResult;
+use engine::error::{ErrorKind, PortResult};
 use engine::flows::find_record::{Found, Which, find_record};
 use engine::flows::pack::PackRequest;
 use engine::flows::restore_records::{RecordsRequest, RestoreRecords, Ttl, Wanted};
@@ -22,6 +22,7 @@ use engine::flows::retrieve::{note_packs_of_days, once_readable};
 use engine::format::archived::cause_of;
 use engine::limits::COMMAND_KEYS_IN_FLIGHT;
 use engine::ports::objects::{ObjectRead, Page};
+use engine::report::chain;
 use engine::steps::archived_names::{Days, Named, days, of_day, services};
 use engine::steps::away::is_archived;
 use engine::steps::condition::Condition;
@@ -87,6 +88,10 @@ async fn known_if_named(instance: &Instance, name: Option<&str>) -> Result<Optio
     }
 }
 
+/// Where there is nothing to look into.
+pub(super) const NO_ARCHIVE: &str = "no table's deleted records are archived: make a table at this machine's DynamoDB endpoint, or add an \
+                                     [[archive]] to the configuration";
+
 /// A service that some table's records lie under.
 async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
     let service = ServiceName::new(name).map_err(Failure::usage)?;
@@ -96,8 +101,7 @@ async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, F
         return Ok(service);
     }
     if known.is_empty() {
-        let fix = "no table's deleted records are archived: add an [[archive]] to the configuration";
-        return Err(Failure::usage(fix));
+        return Err(Failure::usage(NO_ARCHIVE));
     }
     let there: Vec<String> = known.iter().map(ServiceName::to_string).collect();
     let mut why = format!("no records are archived under `{name}`; there are: {}", there.join(", "));
@@ -216,7 +220,7 @@ async fn ls(
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
     let archives = archives(instance, wanted.service, retrieve).await?;
-    let mut listed = Listed { keys: 0, cancelled: false, awaits: false, note: None };
+    let mut listed = Listed::default();
     for archive in &archives {
         let of_packs = || note_packs_of_days(archive, wanted.service, wanted.days);
         once_readable(archive, &retrieve.patience(instance, feed, cancel), of_packs).await?;
@@ -224,6 +228,10 @@ async fn ls(
             match ls_day(archive.as_ref(), &day, wanted.cause, feed, cancel, &mut listed).await {
                 // What else the day has is in the same pages.
                 Err(error) if is_archived(&error) => listed.awaits = true,
+                // Other days are as they are.
+                Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                    listed.unread.push(ItemView { object: day, why: chain(&error) });
+                }
                 listed => listed?,
             }
             if listed.cancelled {
@@ -233,8 +241,8 @@ async fn ls(
     }
     listed.note = match (listed.awaits, listed.keys) {
         (true, _) => told(&sum_of(&archives)),
-        (false, 0) => without_records(instance, wanted.service).await?,
-        (false, _) => None,
+        (false, 0) if listed.unread.is_empty() => without_records(instance, wanted.service).await?,
+        _ => None,
     };
     Ok(Answer::Listed(listed))
 }
@@ -369,7 +377,7 @@ async fn restore(
             clock: instance.clock.clone(),
             who: who.to_owned(),
         };
-        let mut report = restore.run(&request, feed, cancel).await;
+        let mut report = restore.run(&request, &MetOnDisk::new()?, feed, cancel).await;
         report.notes.extend(told(&archive.away().sum()));
         done.of_table(&table.name, report);
     }
@@ -386,6 +394,7 @@ async fn one_table(
     let names: Vec<String> = all.iter().map(|archiving| archiving.config.table.to_string()).collect();
     let is_meant = |archiving: &Arc<Archiving>| {
         let table = &archiving.config.table;
+        let name = name.map(|name| name.strip_prefix("dynamodb://").unwrap_or(name));
         name.is_none_or(|name| table.name == name || table.to_string() == name)
     };
     let chosen: Vec<Arc<Archiving>> = all.into_iter().filter(is_meant).collect();

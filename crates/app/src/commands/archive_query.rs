@@ -1,6 +1,6 @@
 //! `archive query` and `archive report`: SQL over archived records, and the month's numbers, which are a statement, too.
 
-use super::archive::to_look_into;
+use super::archive::{NO_ARCHIVE, to_look_into};
 use super::retrieval::{refused, sum_of};
 use crate::answer::{Answer, Deletions, DeletionsLine, ItemView, Queried};
 use crate::command::{RecordDays, RetrieveOf};
@@ -136,7 +136,7 @@ async fn sources(
         sources.push(Source { service, archive, days });
     }
     match sources.is_empty() {
-        true => Err(Failure::usage("no table's deleted records are archived: add an [[archive]] to the configuration")),
+        true => Err(Failure::usage(NO_ARCHIVE)),
         false => Ok(sources),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) async fn ls(
     feed: &Feed,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let mut listed = Listed { keys: 0, cancelled: false, awaits: false, note: None };
+    let mut listed = Listed::default();
     for policy in instance.selected(policy)? {
         list(&policy, prefix, feed, cancel, &mut listed).await?;
     }

@@ -181,7 +181,7 @@ mod tests {
         Arc::new(|_, _, feed, cancel| {
             Box::pin(async move {
                 cancel.cancelled().await;
-                feed.end(Ok((Answer::Listed(Listed { keys: 3, cancelled: true, awaits: false, note: None }), 1))).await;
+                feed.end(Ok((Answer::Listed(Listed { keys: 3, cancelled: true, ..Listed::default() }), 1))).await;
             })
         })
     }

@@ -75,11 +75,17 @@ pub(crate) async fn print(mut frames: mpsc::Receiver<Frame>, style: Style) -> io
                 match style {
                     Style::Csv => rows::report(&mut out, &answer)?,
                     Style::Html => write!(out, "{}", page::page(&answer))?,
+                    // The last line, and the only one, of a command that gives lines.
+                    Style::Json if !listed && matches!(answer, Answer::Listed(_)) => json_line(&mut out, &answer)?,
                     Style::Json if !listed => {
                         serde_json::to_writer_pretty(&mut out, &answer)?;
                         writeln!(out)?;
                     }
-                    Style::Json => {}
+                    // What was listed is on lines of its own; what was not is said beside them.
+                    Style::Json => match &answer {
+                        Answer::Listed(of) if !of.unread.is_empty() => tell(text::answer(&answer).trim_end()),
+                        _ => {}
+                    },
                     Style::Text => write!(out, "{}", text::answer(&answer))?,
                 }
                 out.flush()?;

@@ -3,8 +3,8 @@
 use super::rows;
 use super::tables::{enabled, self_tested, tiered};
 use crate::answer::{
-    Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, JournalLine, ListedKey,
-    ListedRecord, PolicyHistory, PolicyStatus, RecordView, ReportView, Status,
+    Answer, ArchiveStatus, Audit, Capacity, Copy, Credentials, DeadLetters, Due, History, ItemView, JournalLine,
+    ListedKey, ListedRecord, PolicyHistory, PolicyStatus, RecordView, ReportView, Status,
 };
 use crate::when::relative;
 use comfy_table::{Table, presets};
@@ -44,6 +44,11 @@ pub(crate) fn answer(answer: &Answer) -> String {
     let mut text = String::new();
     match answer {
         Answer::Status(of) => status(&mut text, of),
+        Answer::Listed(listed) if !listed.unread.is_empty() => {
+            for ItemView { object, why } in &listed.unread {
+                line(&mut text, format_args!("NOT LISTED: {}: {}", printable(object), printable(why)));
+            }
+        }
         Answer::Listed(listed) if listed.keys == 0 && !listed.cancelled => {
             text.push_str("there is nothing to list\n");
             if let Some(note) = &listed.note {

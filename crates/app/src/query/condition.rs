@@ -3,23 +3,21 @@
 //!
 //! What is given must be an expression, and nothing more: it is prepared between parentheses and between CASE and THEN, and
 //! no text that ends one of the two is legal in the other. Other rows than the one that is judged are out of its reach, and
-//! so is everything that writes. The days on which it can hold are asked of SQLite itself: of a view whose days have no rows,
+//! so is everything that writes, and what says another thing each time: it is asked more than once. The days on which it can hold are asked of SQLite itself: of a view whose days have no rows,
 //! those are opened that its terms on `service` and `day` leave.
-//!
-//! Which records were judged is noted in a temporary database, which has no name and goes with the command.
 
 use super::functions::shown;
 use super::plain::plain;
 use super::{guard, why_refused};
 use crate::exit::Failure;
 use crate::instance::UNPOISONED;
-use crate::limits::{CONDITION_BYTES_MAX, CONDITION_STEPS_MAX, NOTED_CACHE_KIB};
+use crate::limits::{CONDITION_BYTES_MAX, CONDITION_STEPS_MAX};
 use async_trait::async_trait;
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::flows::find_record::Found;
 use engine::format::packed::{Column, Original, rows_of};
 use engine::steps::condition::Condition;
-use lifecycle::archive::{hash_of, parse};
+use lifecycle::archive::parse;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Null;
 use rusqlite::{Connection, ToSql, params_from_iter};
@@ -40,6 +38,8 @@ const DAYS: &str = "SELECT 1 FROM (SELECT d.value ->> 0 AS service, d.value ->> 
 const ROW: &str = "SELECT 1 FROM (SELECT ?1 AS service, ?2 AS day, ?3 AS deleted_at, ?4 AS \"table\", ?5 AS cause, \
     ?6 AS partition_key, ?7 AS partition_key_type, ?8 AS sort_key, ?9 AS sort_key_type, ?10 AS sequence, ?11 AS size, \
     ?12 AS object, ?13 AS image, afterimage_plain(?13) AS item) AS deletions WHERE ";
+/// Functions that say another thing each time.
+const RANDOM: [&str; 2] = ["random", "randomblob"];
 /// Steps of SQLite's machine between two looks at whether it is enough.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -62,7 +62,6 @@ struct Judge {
     /// Looks since the last statement began, and whether the command was stopped.
     looks: Arc<AtomicU64>,
     stopped: Arc<AtomicBool>,
-    noted: Connection,
 }
 
 impl SqlCondition {
@@ -114,14 +113,6 @@ impl Condition for SqlCondition {
         row.push(columns.text(Column::Image, 0).map_or(Value::Null, Value::from));
         self.ask(move |judge| judge.holds(&row)).await
     }
-
-    async fn note(&self, record: String) -> PortResult<bool> {
-        self.ask(move |judge| {
-            let mut insert = judge.noted.prepare_cached("INSERT OR IGNORE INTO noted VALUES (?1)")?;
-            Ok(insert.execute([hash_of(record.as_bytes())])? == 1)
-        })
-        .await
-    }
 }
 
 impl Judge {
@@ -143,18 +134,12 @@ impl Judge {
         })?;
         let (looks, stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, noticed) = (looks.clone(), stopped.clone());
-        guard(&database, STEPS_BETWEEN_LOOKS, move || {
+        guard(&database, &RANDOM, STEPS_BETWEEN_LOOKS, move || {
             noticed.fetch_or(cancel.is_cancelled(), Ordering::Relaxed);
             noticed.load(Ordering::Relaxed)
                 || counted.fetch_add(1, Ordering::Relaxed) * STEPS_BETWEEN_LOOKS as u64 > CONDITION_STEPS_MAX
         })?;
-        // Without a name: SQLite keeps it in a file of its own, once it outgrows the cache.
-        let noted = Connection::open("")?;
-        noted.execute_batch(&format!(
-            "PRAGMA journal_mode = OFF; PRAGMA cache_size = -{NOTED_CACHE_KIB};
-             CREATE TABLE noted (record TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN"
-        ))?;
-        Ok(Judge { text: text.to_owned(), database, days, looks, stopped, noted })
+        Ok(Judge { text: text.to_owned(), database, days, looks, stopped })
     }
 
     /// Whether it is an expression, and one that can be judged.
@@ -284,6 +269,7 @@ mod tests {
             ("EXISTS (SELECT 1 FROM deletions)", "no such table: deletions"),
             ("(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n)", "steps for one"),
             ("cause IN (SELECT name FROM pragma_database_list)", "not authorized"),
+            ("random() % 2", "not authorized"),
         ] {
             let refused = judge(text).err().unwrap_or_else(|| panic!("{text} is taken"));
             assert!(refused.contains(why) && refused.contains("--where is refused"), "{text}: {refused}");
@@ -325,12 +311,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_is_noted_once_and_a_stopped_command_judges_no_more() {
+    async fn a_stopped_command_judges_no_more() {
         let cancel = CancellationToken::new();
         let slow = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < CAST(size AS INT)) SELECT count(*) FROM n)";
         let condition = SqlCondition::new(&format!("{slow} > 1"), &cancel).map_err(|failure| failure.chain()).unwrap();
-        assert!(condition.note("a".to_owned()).await.unwrap() && !condition.note("a".to_owned()).await.unwrap());
-        assert!(condition.note("b".to_owned()).await.unwrap());
         cancel.cancel();
         let image = json!({ "pk": { "S": "a" }, "long": { "S": "x".repeat(100_000) } });
         let stopped = condition.holds(&found("Orders", "user", image)).await.unwrap_err();

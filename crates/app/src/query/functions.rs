@@ -247,6 +247,7 @@ impl Shared {
         let more = state.damaged_more.then(|| {
             ("others".to_owned(), format!("more than {TOLD} do not read back, and only the first of them are named"))
         });
-        (state.days.len() as u64, state.damaged.clone().into_iter().chain(more).collect())
+        let days = state.days.values().filter(|parts| *parts != "[]").count();
+        (days as u64, state.damaged.clone().into_iter().chain(more).collect())
     }
 }

@@ -7,6 +7,7 @@
 
 mod condition;
 mod functions;
+mod met;
 mod plain;
 
 use crate::exit::Failure;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use condition::SqlCondition;
+pub(crate) use met::MetOnDisk;
 
 /// Bytes of one value: the rows of a part, without their images, are one.
 const VALUE_BYTES_MAX: i32 = 128 << 20;
@@ -154,15 +156,22 @@ fn prepare(
         }
     }
     database.execute_batch("COMMIT")?;
-    guard(database, STEPS_BETWEEN_LOOKS, move || cancel.is_cancelled())?;
+    guard(database, &[], STEPS_BETWEEN_LOOKS, move || cancel.is_cancelled())?;
     Ok(())
 }
 
-/// From here on statements only read, within limits; every so many steps it is asked whether they are to stop.
-fn guard(database: &Connection, steps: i32, stop: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<()> {
+/// From here on statements only read, within limits and without some functions; every so many steps it is asked whether they
+/// are to stop.
+fn guard(
+    database: &Connection,
+    without: &'static [&'static str],
+    steps: i32,
+    stop: impl FnMut() -> bool + Send + 'static,
+) -> rusqlite::Result<()> {
     database.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     database.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
-    database.authorizer(Some(|context: AuthContext<'_>| match context.action {
+    database.authorizer(Some(move |context: AuthContext<'_>| match context.action {
+        AuthAction::Function { function_name } if without.contains(&function_name) => Authorization::Deny,
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Function { .. } | AuthAction::Recursive => {
             Authorization::Allow
         }

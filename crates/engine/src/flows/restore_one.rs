@@ -10,6 +10,7 @@ use crate::ports::journal::{Action, Entry};
 use crate::ports::tables::{PutOnto, TableShape};
 use crate::report::Report;
 use crate::steps::away::is_archived;
+use crate::steps::met::Met;
 use lifecycle::archive::Cause;
 use lifecycle::ids::{ObjectKey, PolicyName};
 use lifecycle::time::UnixMs;
@@ -90,6 +91,8 @@ pub(super) fn unread(name: &ObjectKey, error: &PortError) -> Report {
 pub(super) struct One<'a> {
     pub(super) all: &'a RestoreRecords,
     pub(super) request: &'a RecordsRequest,
+    /// Which records of a range were met.
+    pub(super) met: &'a dyn Met,
     pub(super) shape: &'a TableShape,
     pub(super) pace: &'a Pace,
 }
@@ -106,38 +109,30 @@ impl One<'_> {
         report
     }
 
-    /// Puts it, if it is its record's newest and what is asked for.
+    /// Puts it, if it is its record's newest and what is asked for, unless one that may be newer could not be put.
     pub(super) async fn judged(&self, found: Found, before: Option<Unread>) -> Report {
-        let is_of_table = |table: &String| *table == found.record.table;
-        let Some(condition) = &self.all.condition else { return self.put_unless(found, before).await };
-        if !self.all.from_table.as_ref().is_none_or(is_of_table) {
+        if self.all.from_table.as_ref().is_some_and(|table| *table != found.record.table) {
             return self.put(found).await;
         }
         let mut report = Report::of("archive restore");
         let identity = json!([found.record.table, found.record.key_values()]).to_string();
         let judged = async {
-            Ok(match condition.note(identity).await? {
-                false => Err("older"),
-                true if condition.holds(&found).await? => Ok(()),
-                true => Err("unmet"),
-            })
+            let is_met = !self.met.note(identity).await?;
+            let holds = match &self.all.condition {
+                Some(condition) if !is_met => condition.holds(&found).await?,
+                _ => true,
+            };
+            PortResult::Ok((is_met, holds))
         };
         match judged.await {
-            Ok(Err(why)) => report.count(why, 1),
-            Ok(Ok(())) => match before {
+            Ok((true, _)) => report.count("older", 1),
+            Ok((false, false)) => report.count("unmet", 1),
+            Ok((false, true)) => match before {
                 Some(why) => not_in_its_place(found.name, why, &mut report),
                 None => return self.put(found).await,
             },
             Err(error) => report.fail_with(&found.name, &error),
         }
-        report
-    }
-
-    /// Puts it, unless another deletion of it could not be put.
-    async fn put_unless(&self, found: Found, before: Option<Unread>) -> Report {
-        let Some(why) = before.filter(|_| !self.request.overwrite) else { return self.put(found).await };
-        let mut report = Report::of("archive restore");
-        not_in_its_place(found.name, why, &mut report);
         report
     }
 

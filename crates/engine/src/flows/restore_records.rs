@@ -1,14 +1,10 @@
 //! Restore of records: what was deleted is put back into a table, as it was.
 //!
-//! Of a record that was deleted more than once, the newest deletion in the range counts. Of one day, those are read together
-//! and the newest is put; over days, the newest are put first and what is there already is left alone, or, with `overwrite`, the
-//! newest last. Where the newest could not be put, no older one is put in its place. So memory holds a page of names, the
-//! deletions of one name of one day, and the names of what was deleted more than once a day or failed; and the command can
-//! simply be given again.
-//!
-//! With a condition, the newest deletion in the range is judged, and no other: where it is not what is asked for, an older
-//! image of the record is not put in its place. So the newest days come first, whether with `overwrite` or not, and whoever
-//! judges notes which records were judged.
+//! Of a record that was deleted more than once, the newest deletion in the range counts, and no other: where it cannot be read or
+//! put, or is not what a condition asks for, no older one is put in its place, nor over what is in the table. So the newest
+//! days come first, those of one name of one day are read together, and which records were met is noted outside of memory
+//! (`crates/engine/src/steps/met.rs`), which holds a page of names, the deletions of one name of one day, and what was deleted
+//! more than once a day or failed. The command can simply be given again.
 //!
 //! What lies in archive tiers is looked for first, over all of the days, and asked for together where that was agreed to. What
 //! can be read is put; the rest awaits its retrieval, and with it whatever it may be newer than. A restore that waits puts
@@ -17,7 +13,7 @@
 //! A time to live that is over would delete the record once more: it is taken away, unless something else is asked for. A
 //! crash leaves some records put back. Laws: I10, I11, I12 (each is journalled before it is put).
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, Which, find_record, read_record};
 pub use crate::flows::restore_one::AWAITING;
 use crate::flows::restore_one::{IN_A_TIER, One, Pace, Unread, unread};
@@ -27,14 +23,15 @@ use crate::ports::clock::Clock;
 use crate::ports::journal::Journal;
 use crate::ports::progress::Progress;
 use crate::ports::tables::RecordTable;
-use crate::report::Report;
+use crate::report::{Report, chain};
 use crate::steps::archived_names::{Days, Named, days, of_day, of_shown};
 use crate::steps::away::is_archived;
 use crate::steps::condition::Condition;
+use crate::steps::met::Met;
 use crate::wrap::unpacked::Unpacked;
 use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
-use lifecycle::archive::{Cause, Parsed, ServiceName};
+use lifecycle::archive::{Cause, ServiceName};
 use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,15 +113,24 @@ pub struct RestoreRecords {
 }
 
 impl RestoreRecords {
-    /// Puts records back. Counts `restored` (or `would-restore`), `there` (left alone), `other-cause`, `other-table`,
-    /// `unmet` (the condition does not hold for the newest deletion), `older` (deletions of records whose newest was judged),
-    /// `ttl-changed`, [`AWAITING`] and [`DAYS_AWAITING`]; a record that does not read back is a failure with its name. What lies
+    /// Puts records back; of a range, each of those that nobody has `met`. Counts `restored` (or `would-restore`), `there` (left alone), `other-cause`, `other-table`,
+    /// `unmet` (the condition does not hold for the newest deletion), `older` (deletions of records whose newest was met),
+    /// `ttl-changed`, [`AWAITING`], [`DAYS_AWAITING`] and [`DAYS_BEHIND`]; a record that does not read back is a failure with its name. What lies
     /// in archive tiers is told by the archive's handle.
-    pub async fn run(&self, request: &RecordsRequest, progress: &dyn Progress, cancel: &CancellationToken) -> Report {
+    pub async fn run(
+        &self,
+        request: &RecordsRequest,
+        met: &dyn Met,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> Report {
         let mut report = Report::of("archive restore");
         report.count(if request.dry_run { "would-restore" } else { "restored" }, 0);
-        if let Err(error) = self.all(request, &mut report, progress, cancel).await {
-            report.fail_with(&request.service, &error);
+        if let Err(error) = self.all(request, met, &mut report, progress, cancel).await {
+            match error.kind {
+                ErrorKind::Missing => report.fail(&request.service, format!("{}: {NO_TABLE}", chain(&error))),
+                _ => report.fail_with(&request.service, &error),
+            }
             report.cancelled = true;
         }
         // Nothing is missing for it; somebody should know.
@@ -137,13 +143,14 @@ impl RestoreRecords {
     async fn all(
         &self,
         request: &RecordsRequest,
+        met: &dyn Met,
         report: &mut Report,
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> PortResult<()> {
         let shape = self.table.shape().await?;
         let pace = Pace::of(request.rate);
-        let one = One { all: self, request, shape: &shape, pace: &pace };
+        let one = One { all: self, request, met, shape: &shape, pace: &pace };
         let archive = self.archive.as_ref();
         let patience = Patience { wait: request.wait, clock: self.clock.as_ref(), progress, cancel };
         let (range, cause) = match &request.wanted {
@@ -152,7 +159,8 @@ impl RestoreRecords {
                 let find = || find_record(archive, &which);
                 match once_readable(archive, &patience, find).await {
                     Ok(Some(found)) => report.absorb(one.put(found).await),
-                    Ok(None) => report.fail(key, "no deletion of it is archived: see `afterimage archive ls`"),
+                    Ok(None) => report
+                        .fail(key, format!("no deletion of it up to {at} is archived: see `afterimage archive ls`")),
                     Err(error) if is_archived(&error) => {
                         report.skip(AWAITING, key, IN_A_TIER);
                         report.cancelled = cancel.is_cancelled();
@@ -174,21 +182,21 @@ impl RestoreRecords {
             report.notes.push(STOPPED.to_owned());
             return Ok(());
         }
-        let newest_first = !request.overwrite || self.condition.is_some();
-        if newest_first {
-            all.reverse();
-        }
-        let (mut failed, mut behind_a_pack) = (BTreeMap::new(), false);
-        for name in &all {
-            if behind_a_pack && newest_first {
-                report.skip(DAYS_AWAITING, name, "a newer deletion may be in a pack that lies in an archive tier");
+        let (mut failed, mut behind) = (BTreeMap::new(), None);
+        for name in all.iter().rev() {
+            if let Some((what, why)) = behind {
+                report.skip(what, name, why);
                 continue;
             }
             let mut day = Day { one: &one, day: name, cause, several: BTreeSet::new(), unread: &mut failed };
             match day.passes(report, progress, cancel).await {
                 Err(error) if is_archived(&error) => {
-                    behind_a_pack = true;
+                    behind = Some((DAYS_AWAITING, BEHIND_A_TIER));
                     report.skip(DAYS_AWAITING, name, format!("{} lies in an archive tier", error.object));
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                    behind = Some((DAYS_BEHIND, BEHIND_DAMAGE));
+                    report.fail_with(name, &error);
                 }
                 passed => passed?,
             }
@@ -203,6 +211,12 @@ impl RestoreRecords {
 
 /// Counts days of which nothing more was put, since a pack lies in an archive tier.
 pub const DAYS_AWAITING: &str = "days-awaiting-retrieval";
+/// Counts days of which nothing was put, since a pack of a newer one is damaged.
+pub const DAYS_BEHIND: &str = "days-behind";
+const BEHIND_A_TIER: &str = "a newer deletion may be in a pack that lies in an archive tier";
+const BEHIND_DAMAGE: &str =
+    "a newer deletion may be in the pack that is damaged: with --to at this day, it and older ones are put";
+const NO_TABLE: &str = "make the table anew, with the key that it had, or name another one with --to-table";
 const STOPPED: &str = "stopped: give the same command again to go on";
 
 /// Which names of a day.
@@ -214,12 +228,8 @@ enum Pass {
     Plain,
 }
 
-/// What names show of a key: all of it, or the beginning and a hash.
-type Shown = (String, Option<String>);
-
-fn shown(parsed: &Parsed) -> Shown {
-    (parsed.key.clone(), parsed.cut.clone())
-}
+/// What all names of a key have in common: [`lifecycle::archive::Parsed::key_hash`].
+type Shown = String;
 
 /// One day of a range.
 struct Day<'a> {
@@ -266,7 +276,7 @@ impl Day<'_> {
             match pass {
                 Pass::Numbered => {
                     for named in page.items.iter().filter(|named| named.parsed.sequence.is_some()) {
-                        if self.several.insert(shown(&named.parsed)) && !cancel.is_cancelled() {
+                        if self.several.insert(named.parsed.key_hash()) && !cancel.is_cancelled() {
                             self.several_of(named, report).await?;
                         }
                     }
@@ -291,7 +301,7 @@ impl Day<'_> {
                 Ok(None) => continue,
                 Err(error) => {
                     let of_record = unread(&other.listed.key, &error);
-                    self.absorb(shown(&named.parsed), of_record, report);
+                    self.absorb(named.parsed.key_hash(), of_record, report);
                     continue;
                 }
             };
@@ -306,9 +316,9 @@ impl Day<'_> {
             }
         }
         for found in newest {
-            let before = self.unread.get(&shown(&named.parsed)).copied();
+            let before = self.unread.get(&named.parsed.key_hash()).copied();
             let of_record = self.one.judged(found, before).await;
-            self.absorb(shown(&named.parsed), of_record, report);
+            self.absorb(named.parsed.key_hash(), of_record, report);
         }
         Ok(())
     }
@@ -322,17 +332,16 @@ impl Day<'_> {
     ) {
         let (one, cause) = (self.one, self.cause);
         let plain = names.into_iter().filter(|named| named.parsed.sequence.is_none());
-        let work: Vec<(Named, Option<Unread>)> = plain
-            .filter(|named| !self.several.contains(&shown(&named.parsed)))
-            .map(|named| (self.unread.get(&shown(&named.parsed)).copied(), named))
-            .map(|(before, named)| (named, before))
+        let work: Vec<(Option<Unread>, Named)> = plain
+            .filter(|named| !self.several.contains(&named.parsed.key_hash()))
+            .map(|named| (self.unread.get(&named.parsed.key_hash()).copied(), named))
             .collect();
         let (mut ended, all) = (0, work.len());
         let mut results = stream::iter(work)
             .take_while(|_| ready(!cancel.is_cancelled()))
-            .map(|(named, before)| async move {
+            .map(|(before, named)| async move {
                 let of_record = one.named(&named.listed.key, cause, before).await;
-                (shown(&named.parsed), of_record)
+                (named.parsed.key_hash(), of_record)
             })
             .buffer_unordered(COMMAND_KEYS_IN_FLIGHT);
         while let Some((shown, of_record)) = results.next().await {

@@ -14,7 +14,7 @@ use crate::ports::objects::{Head, ObjectRead, Reach};
 use crate::ports::progress::Progress;
 use crate::report::chain;
 use crate::steps::archived_names::{Days, days, of_day};
-use crate::steps::away::{is_archived, may_be_away};
+use crate::steps::away::may_be_away;
 use crate::steps::originals::is_unreadable;
 use crate::steps::packs::{self, Names, Pack, PackPlace};
 use crate::wrap::unpacked::Unpacked;
@@ -86,13 +86,14 @@ pub async fn note_packs(archive: &Unpacked, service: &ServiceName, day: &str) ->
 async fn note_objects(archive: &Unpacked, service: &ServiceName, day: &str, cause: Option<Cause>) -> PortResult<()> {
     loop {
         let packs = match archive.packs(service, day).await {
-            // They have just gone there.
-            Err(error) if is_archived(&error) => return Ok(()),
+            // They have just gone there; or the day will say what is damaged when it is read.
+            Err(error) if is_unreadable(&error) => return Ok(()),
             packs => packs?,
         };
         match note_left_over(archive, &packs, &format!("{service}/{day}/"), cause).await {
             // What is noted twice is noted once.
             Err(error) if archive.pass_over(service, day, &error).await? => {}
+            Err(error) if is_unreadable(&error) => return Ok(()),
             noted => return noted,
         }
     }

@@ -8,6 +8,7 @@
 use crate::error::{ErrorKind, PortResult};
 use crate::flows::find_record::{Found, read_record};
 use crate::flows::restore_records::{RecordsRequest, RestoreRecords, Wanted};
+use crate::flows::soft_delete::how_to_switch_on;
 use crate::limits::SELF_TEST_LOOK_EVERY;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::journal::Journal;
@@ -15,6 +16,7 @@ use crate::ports::progress::{Progress, Silent};
 use crate::ports::tables::{KeyKind, PutOnto, RecordEdit, RecordTable, TableSetup, TimeToLive};
 use crate::report::chain;
 use crate::steps::archived_names::{Days, days, of_key};
+use crate::steps::met::MetInMemory;
 use crate::steps::record_keys::key_in_names;
 use crate::wrap::unpacked::Unpacked;
 use base64::Engine;
@@ -216,10 +218,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         record.insert(MARK.to_owned(), mark.clone());
         if by == DeletedBy::Ttl {
             let TimeToLive::By(ttl) = &setup.ttl else {
-                return Err(Wrong {
-                    why: "its time to live is off".to_owned(),
-                    remedy: format!("`afterimage archive enable {} --ttl ATTRIBUTE` switches it on", self.name),
-                });
+                return Err(Wrong { why: "its time to live is off".to_owned(), remedy: how_to_switch_on(&self.name) });
             };
             record.insert(ttl.clone(), json!({ "N": (began.0 / 1_000 - 1).to_string() }));
         }
@@ -338,7 +337,7 @@ impl<T: RecordEdit + RecordTable + 'static> SelfTest<T> {
         };
         let wanted = Wanted::Key { key: found.name.to_string(), at: self.clock.now() };
         let request = RecordsRequest::new(self.service.clone(), wanted);
-        let report = restore.run(&request, &Silent, &CancellationToken::new()).await;
+        let report = restore.run(&request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await;
         let not_done = report.failed.first().or(report.skipped.first()).map(|item| item.why.clone());
         match not_done {
             None => Ok(((), "it is back".to_owned())),

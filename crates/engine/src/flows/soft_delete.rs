@@ -4,6 +4,7 @@
 //! One conditional write each: a crash leaves the record as it was, or marked whole. The mark keeps the time to live that the
 //! record had. Laws: I5 (on command), I10, I12 (journalled before the write).
 
+use crate::config::LOCAL_SERVICE;
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::limits::MARK_ROUNDS;
 use crate::ports::clock::Clock;
@@ -142,11 +143,8 @@ impl SoftDelete {
         let ttl = match &setup.ttl {
             TimeToLive::By(name) => name.clone(),
             TimeToLive::Off => {
-                let fix = format!(
-                    "its time to live is off, so nothing would ever delete the record: `afterimage archive enable {} --ttl \
-                     ATTRIBUTE` switches it on",
-                    self.name
-                );
+                let how = how_to_switch_on(&self.name);
+                let fix = format!("its time to live is off, so nothing would ever delete the record: {how}");
                 return Err(refused(ErrorKind::NotSetUp(fix)));
             }
             TimeToLive::EndingSoon => {
@@ -209,4 +207,15 @@ pub fn unmark(image: &mut Map<String, Value>, ttl: Option<&str>) -> bool {
         (None, _) => {}
     }
     true
+}
+
+/// How a table's time to live is switched on: a table of this machine's by whoever has the keys of its endpoint.
+pub(super) fn how_to_switch_on(table: &str) -> String {
+    match table.strip_prefix(LOCAL_SERVICE).and_then(|rest| rest.strip_prefix('@')) {
+        Some(name) => format!(
+            "`aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification \
+             Enabled=true,AttributeName=ATTRIBUTE` switches it on"
+        ),
+        None => format!("`afterimage archive enable {table} --ttl ATTRIBUTE` switches it on"),
+    }
 }

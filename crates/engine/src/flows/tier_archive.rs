@@ -151,17 +151,18 @@ fn warning(service: &ServiceName, rule: &BucketRule) -> Option<String> {
     let days = expire_days.filter(|_| !is_off)?;
     let meets = |place: &str| prefix.starts_with(place) || place.starts_with(prefix.as_str());
     let of_service = [format!("{service}/"), format!("{PACKED}service={service}/")];
-    if meets(OURS) && !prefix.starts_with(STREAMS) {
-        return Some(format!(
-            "rule `{}` of somebody else deletes objects after {days} days that Afterimage keeps for itself ({OURS}): notes of \
-             gaps and of packs, and records that lie aside. Give it a prefix, or a bucket of its own",
+    let records = of_service.iter().any(|place| meets(place)).then(|| format!("archived records of {service}"));
+    let ours = (meets(OURS) && !prefix.starts_with(STREAMS)).then(|| {
+        format!("what Afterimage keeps for itself ({OURS}): notes of gaps and of packs, and records that lie aside")
+    });
+    let what: Vec<String> = records.into_iter().chain(ours).collect();
+    (!what.is_empty()).then(|| {
+        let what = what.join(", and ");
+        format!(
+            "rule `{}` of somebody else deletes after {days} days {what}. Give it a prefix, or a bucket of its own",
             rule.id
-        ));
-    }
-    of_service
-        .iter()
-        .any(|place| meets(place))
-        .then(|| format!("rule `{}` of somebody else deletes archived records of {service} after {days} days", rule.id))
+        )
+    })
 }
 
 /// How it ended.

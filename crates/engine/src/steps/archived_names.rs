@@ -186,14 +186,12 @@ pub async fn of_key(archive: &dyn ObjectRead, day: &str, key: &str) -> PortResul
     }
 }
 
-/// All names of a day that show the same of a key as that one.
+/// All names of a day whose key looks like that one's.
 pub async fn of_shown(archive: &dyn ObjectRead, day: &str, like: &Parsed) -> PortResult<Vec<Named>> {
-    let (mut found, mut after) = (Vec::new(), None);
+    let (wanted, mut found, mut after) = (like.key_hash(), Vec::new(), None);
     loop {
         let page = of_day(archive, day, &like.key, after.as_ref()).await?;
-        found.extend(
-            page.items.into_iter().filter(|named| named.parsed.key == like.key && named.parsed.cut == like.cut),
-        );
+        found.extend(page.items.into_iter().filter(|named| named.parsed.key_hash() == wanted));
         after = page.next;
         if after.is_none() {
             return Ok(found);

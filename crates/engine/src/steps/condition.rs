@@ -1,6 +1,6 @@
 //! A person's condition on deletions: what a bulk restore of records asks of the newest deletion of each record.
 //!
-//! The language is the application's (SQL); the flow knows only these three questions. Nothing of it outlives the command.
+//! The language is the application's (SQL); the flow knows only these two questions. Nothing of it outlives the command.
 
 use crate::error::PortResult;
 use crate::flows::find_record::Found;
@@ -15,7 +15,4 @@ pub trait Condition: Send + Sync {
 
     /// Whether it holds for a deletion.
     async fn holds(&self, found: &Found) -> PortResult<bool>;
-
-    /// Notes that the newest deletion of a record was judged; `false`: it was before. `record` is what no other record has.
-    async fn note(&self, record: String) -> PortResult<bool>;
 }

@@ -11,6 +11,7 @@ pub mod journal_lines;
 pub mod json_object;
 pub mod keys;
 pub mod look;
+pub mod met;
 pub mod originals;
 pub mod outbox;
 pub mod packs;

@@ -17,13 +17,13 @@ use engine::ports::tables::{PutOnto, RecordTable, TableShape};
 use engine::report::Report;
 use engine::steps::archived_names::{Days, days, services};
 use engine::steps::condition::Condition;
+use engine::steps::met::MetInMemory;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::{Cause, ServiceName, day_prefix};
 use lifecycle::ids::ObjectKey;
 use lifecycle::time::{SpanMs, UnixMs};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// 2026-11-21T00:00:00Z.
@@ -87,7 +87,7 @@ fn plain(world: &World) -> Arc<Unpacked> {
 }
 
 async fn restored(world: &World, table: &Arc<MemoryTable>, request: &RecordsRequest) -> Report {
-    restore(world, table, plain(world)).run(request, &Silent, &CancellationToken::new()).await
+    restore(world, table, plain(world)).run(request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await
 }
 
 /// The records of the table: key and number.
@@ -128,7 +128,7 @@ async fn one_record_comes_back_as_of_its_newest_deletion_or_of_a_moment() {
     restored(&world, &table, &RecordsRequest { overwrite: true, ..wanted(EVER) }).await;
     assert_eq!(records(&table), pairs(&[("a", "4")]));
     let report = restored(&world, &table, &request(Wanted::Key { key: "no".to_owned(), at: EVER })).await;
-    assert!(report.failed[0].why.contains("no deletion of it is archived"), "{report:?}");
+    assert!(report.failed[0].why.contains("no deletion of it up to"), "{report:?}");
 }
 
 #[tokio::test]
@@ -275,11 +275,51 @@ async fn where_the_newest_deletion_cannot_be_read_no_older_one_is_put_in_its_pla
     let newest = ObjectKey::new("service/2026/11/22/a.json").unwrap();
     let attributes = world.memory.destination.contents()[&newest].attributes.clone();
     world.memory.destination.store(&newest, "{".into(), attributes, &Onto::Anything);
-    let table = Arc::new(MemoryTable::new(shape()));
-    for _ in 0..2 {
-        let report = restored(&world, &table, &range(Days::default(), None)).await;
-        assert_eq!((report.failures, records(&table)), (2, pairs(&[("b", "2")])), "{report:?}");
-        assert!(report.failed[1].why.contains("another deletion of it, which may be newer, failed"), "{report:?}");
+    for overwrite in [false, true] {
+        let table = Arc::new(MemoryTable::new(shape()));
+        for _ in 0..2 {
+            let report = restored(&world, &table, &RecordsRequest { overwrite, ..range(Days::default(), None) }).await;
+            assert_eq!((report.failures, records(&table)), (2, pairs(&[("b", "2")])), "{report:?}");
+            assert!(report.failed[1].why.contains("another deletion of it, which may be newer, failed"), "{report:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_overwrites_puts_nothing_older_over_what_is_in_the_table() {
+    let world = archived(&[("a", day(0), Cause::User), ("a", day(0), Cause::User), ("a", day(1), Cause::User)]).await;
+    let days_of_two = Days { from: None, until: Some(day(0)) };
+    for (name, days) in [("service/2026/11/22/a.json", Days::default()), ("service/2026/11/21/a.json", days_of_two)] {
+        let damaged = ObjectKey::new(name).unwrap();
+        let attributes = world.memory.destination.contents()[&damaged].attributes.clone();
+        world.memory.destination.store(&damaged, "{".into(), attributes, &Onto::Anything);
+        let table = Arc::new(MemoryTable::new(shape()));
+        let current = json!({ "id": { "S": "a" }, "n": { "N": "0" } });
+        table.put(current.as_object().unwrap(), &shape(), PutOnto::Nothing).await.unwrap();
+        let report = restored(&world, &table, &RecordsRequest { overwrite: true, ..range(days, None) }).await;
+        assert_eq!((report.counted("restored"), records(&table)), (0, pairs(&[("a", "0")])), "{report:?}");
+    }
+}
+
+/// The name of its first deletion is whole, or cut elsewhere than that of the second one, which has a number in it.
+#[tokio::test]
+async fn deletions_of_a_long_key_are_those_of_one_record_wherever_their_names_are_cut() {
+    for length in [900, 950, 1_000, 1_010, 2_048] {
+        let key = "q".repeat(length);
+        let world = archived(&[(&key, day(0), Cause::User), (&key, day(0), Cause::User)]).await;
+        for (overwrite, dry_run) in [(false, true), (false, false), (true, false)] {
+            let table = Arc::new(MemoryTable::new(shape()));
+            let wanted = RecordsRequest { overwrite, dry_run, ..range(Days::default(), None) };
+            let report = restored(&world, &table, &wanted).await;
+            let expected = if dry_run { pairs(&[]) } else { pairs(&[(&key, "2")]) };
+            assert_eq!((records(&table), report.failures), (expected, 0), "{length}: {:?}", report.counts);
+            assert_eq!(
+                report.counted("restored") + report.counted("would-restore"),
+                1,
+                "{length}: {:?}",
+                report.counts
+            );
+        }
     }
 }
 
@@ -328,7 +368,7 @@ async fn restored_at(rate: u32) -> SpanMs {
     let clock = Arc::new(MemoryClock::skipping(DAY));
     let restore = RestoreRecords { clock: Arc::clone(&clock) as _, ..restore(&world, &table, plain(&world)) };
     let wanted = RecordsRequest { rate: Some(rate), ..range(Days::default(), None) };
-    let report = restore.run(&wanted, &Silent, &CancellationToken::new()).await;
+    let report = restore.run(&wanted, &MetInMemory::default(), &Silent, &CancellationToken::new()).await;
     assert_eq!((report.counted("restored"), report.failures), (11, 0));
     clock.now().since(DAY)
 }
@@ -351,10 +391,9 @@ async fn services_are_found_by_their_names_alone_whatever_else_lies_there() {
     assert_eq!(found(2).await, ["another", "service"]);
 }
 
-/// Holds for deletions with an even number, on every day but the last; and knows which records were judged.
+/// Holds for deletions with an even number, on every day but the last.
 #[derive(Default)]
 struct Even {
-    judged: Mutex<BTreeSet<String>>,
     without_day: Option<u64>,
 }
 
@@ -370,16 +409,12 @@ impl Condition for Even {
         let n: u64 = found.record.image["n"]["N"].as_str().unwrap().parse().unwrap();
         Ok(n.is_multiple_of(2))
     }
-
-    async fn note(&self, record: String) -> PortResult<bool> {
-        Ok(self.judged.lock().unwrap().insert(record))
-    }
 }
 
 /// Restores all days on a condition.
 async fn restored_if(world: &World, table: &Arc<MemoryTable>, even: Even, request: &RecordsRequest) -> Report {
     let restore = RestoreRecords { condition: Some(Arc::new(even)), ..restore(world, table, plain(world)) };
-    restore.run(request, &Silent, &CancellationToken::new()).await
+    restore.run(request, &MetInMemory::default(), &Silent, &CancellationToken::new()).await
 }
 
 #[tokio::test]
@@ -419,7 +454,7 @@ async fn a_condition_judges_the_newest_deletion_of_each_record_and_never_puts_an
     assert_eq!(records(&table), pairs(&[("newest", "2"), ("one day", "8")]));
     // A day on which it cannot hold is as one that was not asked for.
     let table = Arc::new(MemoryTable::new(shape()));
-    let even = Even { without_day: Some(1), ..Even::default() };
+    let even = Even { without_day: Some(1) };
     restored_if(&world, &table, even, &range(Days::default(), None)).await;
     assert_eq!(records(&table), pairs(&[("newest", "2"), ("older", "4")]));
 }

@@ -6,15 +6,16 @@ use super::restore_records::{archived, day, range, records, restore, service, sh
 use crate::world::World;
 use engine::error::ErrorKind;
 use engine::flows::find_record::{Which, find_record};
-use engine::flows::restore_records::{AWAITING, DAYS_AWAITING, RecordsRequest, Wanted};
+use engine::flows::restore_records::{AWAITING, DAYS_AWAITING, DAYS_BEHIND, RecordsRequest, Wanted};
 use engine::limits::{ORIGINALS_STAY_FOR, RETRIEVAL_WAIT_MAX};
 use engine::memory::bucket::RETRIEVAL;
 use engine::memory::table::MemoryTable;
 use engine::ports::clock::Clock;
-use engine::ports::objects::{ObjectRead, Retrieval};
+use engine::ports::objects::{ObjectRead, Onto, Retrieval};
 use engine::ports::progress::Silent;
 use engine::report::Report;
 use engine::steps::archived_names::Days;
+use engine::steps::met::MetInMemory;
 use engine::wrap::unpacked::Unpacked;
 use lifecycle::archive::Cause;
 use lifecycle::ids::ObjectKey;
@@ -66,7 +67,7 @@ async fn restored(
     terms: Option<Retrieval>,
     cancel: &CancellationToken,
 ) -> Report {
-    restore(world, table, archive(world, terms)).run(request, &Silent, cancel).await
+    restore(world, table, archive(world, terms)).run(request, &MetInMemory::default(), &Silent, cancel).await
 }
 
 /// Does it while time passes.
@@ -176,7 +177,8 @@ async fn a_restore_puts_what_can_be_read_asks_for_the_rest_once_and_goes_on_when
     let cancel = CancellationToken::new();
     for (terms, asked) in [(None, 0), (Some(Retrieval::default()), 1), (Some(Retrieval::default()), 1)] {
         let report = restored(&world, &table, &all, terms, &cancel).await;
-        assert_eq!((report.counted(AWAITING), report.failures, report.cancelled), (3, 0, false), "{report:?}");
+        assert_eq!((report.counted(AWAITING), report.counted("older"), report.failures), (2, 1, 0), "{report:?}");
+        assert_eq!((report.cancelled, records(&table).len()), (false, 2));
         assert_eq!(records(&table), [("b".to_owned(), "1".to_owned()), ("c".to_owned(), "5".to_owned())]);
         assert_eq!(world.memory.destination.retrievals(), asked);
     }
@@ -206,10 +208,10 @@ async fn behind_a_pack_that_cannot_be_read_no_older_day_is_put() {
     let cancel = CancellationToken::new();
     let report = restored(&world, &table, &all, None, &cancel).await;
     assert_eq!((report.counted(DAYS_AWAITING), report.failures, records(&table).len()), (3, 0, 0), "{report:?}");
-    // With `overwrite` the newest is put last, whenever that is.
+    // Nothing older is put over what is there either.
     let over = RecordsRequest { overwrite: true, ..all.clone() };
     let report = restored(&world, &table, &over, None, &cancel).await;
-    assert_eq!((report.counted(DAYS_AWAITING), report.counted("restored")), (1, 3), "{report:?}");
+    assert_eq!((report.counted(DAYS_AWAITING), report.counted("restored")), (3, 0), "{report:?}");
     let report = while_time_passes(
         &world,
         RETRIEVAL,
@@ -219,6 +221,26 @@ async fn behind_a_pack_that_cannot_be_read_no_older_day_is_put() {
     assert_eq!((report.counted(DAYS_AWAITING), report.failures), (0, 0), "{report:?}");
     assert_eq!(records(&table)[0], ("a".to_owned(), "4".to_owned()));
     assert_eq!(world.memory.destination.retrievals(), 1);
+}
+
+#[tokio::test]
+async fn behind_a_damaged_pack_no_older_day_is_put_but_newer_ones_are_and_it_says_how_to_go_on() {
+    let world = some().await;
+    packed(&world).await;
+    remove_originals(&world).await;
+    let packs = named(&world, "packed/").await;
+    let attributes = world.memory.destination.contents()[&packs[1]].attributes.clone();
+    world.memory.destination.store(&packs[1], "PAR1".into(), attributes, &Onto::Anything);
+    let cancel = CancellationToken::new();
+    for overwrite in [false, true] {
+        let (table, all) = (Arc::new(MemoryTable::new(shape())), range(Days::default(), None));
+        let report = restored(&world, &table, &RecordsRequest { overwrite, ..all }, None, &cancel).await;
+        assert_eq!((report.failures, report.counted(DAYS_BEHIND), records(&table).len()), (1, 1, 2), "{report:?}");
+        assert!(report.skipped[0].why.contains("with --to at this day"), "{report:?}");
+        let older = range(Days { from: None, until: Some(day(0)) }, None);
+        let report = restored(&world, &table, &older, None, &cancel).await;
+        assert_eq!((report.failures, report.counted("restored"), records(&table).len()), (0, 1, 3), "{report:?}");
+    }
 }
 
 #[tokio::test]
