@@ -152,7 +152,7 @@ impl TableHooks for Keeper {
     }
 
     async fn near_end(&self, table: &str) -> PortResult<()> {
-        if !self.tables.carries_old_images(table).await {
+        if !self.tables.carries_old_images(table).await? {
             return Ok(());
         }
         let mut all = self.following.lock().await;
@@ -171,7 +171,7 @@ impl TableHooks for Keeper {
 
     async fn finish(&self, table: &str) -> PortResult<()> {
         let mut all = self.following.lock().await;
-        if self.tables.carries_old_images(table).await {
+        if self.tables.carries_old_images(table).await? {
             // Nobody may have followed it yet: what it tells is archived now, or it does not end.
             let started = self.start(&mut all, table).await;
             let invalid = |failure: Failure| ErrorKind::Invalid(failure.chain());

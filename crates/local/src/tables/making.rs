@@ -8,7 +8,7 @@
 //! gets its stream if there is anything in it.
 
 use super::limits::TABLES_MAX;
-use super::{Said, Tables, all, failed, operations};
+use super::{Said, Tables, all, failed, operations, unknown};
 use bytes::Bytes;
 use dynoxide::Database;
 use dynoxide::storage::TableMetadata;
@@ -32,13 +32,17 @@ impl Tables {
         match self.may_be_made(&request).await {
             Ok(None) => {}
             Ok(Some(refused)) => return refused,
-            Err(error) => return Said::refused(500, "InternalServerError", &error.to_string()),
+            Err(error) => return unknown(&error),
         }
         // Nobody writes to it before it is whole.
         let alone = self.streams.write().await;
-        let was_there = self.metadata(table).await.is_some();
+        let was_there = match self.is_there(table).await {
+            Ok(was_there) => was_there,
+            Err(error) => return unknown(&error),
+        };
         let said = self.run("CreateTable".to_owned(), body).await;
-        if said.status != 200 && !was_there && self.metadata(table).await.is_some() {
+        // Only what provably was not there is taken away.
+        if said.status != 200 && !was_there {
             self.unmake(table).await;
         }
         drop(alone);
@@ -97,7 +101,10 @@ impl Tables {
             true => None,
             false => {
                 let alone = self.making.lock().await;
-                let found = self.metadata(&request.table).await;
+                let found = match self.metadata(&request.table).await {
+                    Ok(found) => found,
+                    Err(error) => return unknown(&error),
+                };
                 request.indexes.extend(found.iter().flat_map(indexes_of));
                 if let Some(why) = indexes_meet(&request.indexes) {
                     return Said::refused(400, "ValidationException", &why);
@@ -111,7 +118,21 @@ impl Tables {
         }
     }
 
+    async fn is_there(&self, table: &str) -> PortResult<bool> {
+        Ok(self.all().await?.iter().any(|other| other == table))
+    }
+
+    /// Takes away what was left of a table that could not be made, if anything was.
     async fn unmake(&self, table: &str) {
+        match self.is_there(table).await {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => {
+                let why = engine::report::chain(&error);
+                tracing::error!(table, "it may be half made, and then nothing of it is archived: delete it: {why}");
+                return;
+            }
+        }
         let (database, name) = (self.database.clone(), table.to_owned());
         let unmade = self.blocking(move || Ok(unmake(&database, &name))).await;
         if !unmade.unwrap_or(false) {
@@ -284,6 +305,74 @@ mod tests {
         half["DeletionProtectionEnabled"] = true.into();
         assert_eq!(call(&tables, "CreateTable", &half).await.0, 500);
         assert_eq!(tables.all().await.unwrap(), [""; 0]);
+    }
+
+    /// Takes down what it is told.
+    #[derive(Default)]
+    struct Heard(std::sync::Mutex<Vec<&'static str>>);
+
+    impl Heard {
+        fn note(&self, what: &'static str) -> PortResult<()> {
+            self.0.lock().unwrap().push(what);
+            Ok(())
+        }
+
+        fn all(&self) -> Vec<&'static str> {
+            std::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl crate::tables::TableHooks for Heard {
+        async fn prepare(&self, _: &str) -> PortResult<()> {
+            self.note("prepare")
+        }
+        async fn begin(&self, _: &str) {
+            self.note("begin").unwrap();
+        }
+        async fn near_end(&self, _: &str) -> PortResult<()> {
+            self.note("near_end")
+        }
+        async fn finish(&self, _: &str) -> PortResult<()> {
+            self.note("finish")
+        }
+        async fn ended(&self, _: &str, _: &str) -> PortResult<()> {
+            self.note("ended")
+        }
+    }
+
+    /// A look that fails says nothing: neither that a table is not there, nor that its stream is none.
+    #[tokio::test]
+    async fn a_look_that_fails_refuses_what_would_take_a_table_or_a_stream_away_and_ends_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = with_orders(&folder.path().join("tables.sqlite")).await;
+        let heard = Arc::new(Heard::default());
+        tables.set_hooks(heard.clone());
+        let fail = |looks| tables.fail_looks(0, looks);
+        let orders = json!({ "TableName": "Orders" });
+        // Whichever of the looks fails, a table that is there stays with its records.
+        for looks in 1..4 {
+            fail(looks);
+            assert_ne!(call(&tables, "CreateTable", &table("Orders", &[])).await.0, 200);
+            fail(0);
+            assert_eq!(call(&tables, "Scan", &orders).await.1["Count"], 1, "{looks} looks failed");
+        }
+        fail(1);
+        assert_eq!(call(&tables, "DeleteTable", &orders).await.0, 500);
+        assert_eq!((heard.all(), tables.all().await.unwrap()), (vec![], vec!["Orders".to_owned()]));
+        assert!(tables.carries_old_images("Orders").await.unwrap());
+
+        // An update that changes nothing of the stream, and the look after it fails: it is followed on, and nothing has ended.
+        let stream = json!({ "StreamEnabled": true, "StreamViewType": "OLD_IMAGE" });
+        let same = json!({ "TableName": "Orders", "StreamSpecification": stream });
+        tables.fail_looks(2, 1);
+        call(&tables, "UpdateTable", &same).await;
+        assert_eq!(heard.all(), ["near_end", "finish", "begin"]);
+
+        // What is deleted is gone, whatever a look says.
+        tables.fail_looks(2, 1);
+        assert_eq!(call(&tables, "DeleteTable", &orders).await.0, 200);
+        assert_eq!(heard.all(), ["near_end", "finish", "ended"]);
     }
 
     #[tokio::test]

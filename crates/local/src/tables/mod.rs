@@ -24,6 +24,7 @@ pub use hooks::TableHooks;
 use crate::credentials::Keyring;
 use crate::endpoint::server;
 use crate::io_error::io_failed;
+use crate::places::{Broken, Places};
 use bytes::Bytes;
 use dynoxide::Database;
 use dynoxide::actions::list_tables::ListTablesRequest;
@@ -39,7 +40,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::net::TcpListener;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the file in the data folder.
@@ -51,12 +52,15 @@ pub struct Tables {
     /// Another connection to the same file, for what the engine does not do.
     beside: Arc<Mutex<Connection>>,
     path: PathBuf,
-    places: Arc<Semaphore>,
+    places: Places,
     /// Held by many who write records, or by one who ends a stream.
     streams: RwLock<()>,
     /// Held by who makes a table: so they can be counted.
     making: tokio::sync::Mutex<()>,
     hooks: OnceLock<Arc<dyn TableHooks>>,
+    /// After so many looks at what tables there are, so many fail, as on a disk that does not answer.
+    #[cfg(test)]
+    failing_looks: Mutex<(usize, usize)>,
 }
 
 /// What an operation answered.
@@ -97,10 +101,12 @@ impl Tables {
             database,
             beside: Arc::new(Mutex::new(beside)),
             path: path.to_owned(),
-            places: Arc::new(Semaphore::new(TABLE_CALLS)),
+            places: Places::new(TABLE_CALLS),
             streams: RwLock::default(),
             making: tokio::sync::Mutex::default(),
             hooks: OnceLock::new(),
+            #[cfg(test)]
+            failing_looks: Default::default(),
         };
         tables.mend()?;
         Ok(tables)
@@ -139,42 +145,55 @@ impl Tables {
         }
     }
 
-    /// What may end a stream, or begin another: only when all that it tells is archived.
+    /// What may end a stream, or begin another: only when all that it tells is archived. Which stream there is must be known
+    /// before anything is done.
     async fn end_stream(&self, operation: String, body: Bytes) -> Said {
         let Some(AboutTable { table }) = about(&body) else {
             let _alone = self.streams.write().await;
             return self.run(operation, body).await;
         };
-        let refused = |error: PortError| {
-            let why = format!("its deleted records must be archived first: {}", engine::report::chain(&error));
-            Said::refused(400, "ResourceInUseException", &why)
-        };
         // An archive that does not answer must not keep everybody from writing.
-        if let Some(hooks) = self.hooks.get()
-            && self.stream(&table).await.is_some()
-            && let Err(error) = hooks.near_end(&table).await
-        {
-            return refused(error);
+        if let Some(hooks) = self.hooks.get() {
+            let near = match self.stream(&table).await {
+                Ok(Some(_)) => hooks.near_end(&table).await,
+                Ok(None) => Ok(()),
+                Err(error) => return unknown(&error),
+            };
+            if let Err(error) = near {
+                return not_archived(&error);
+            }
         }
         let _alone = self.streams.write().await;
-        let before = self.stream(&table).await;
-        let hooks = self.hooks.get();
-        if let Some(hooks) = hooks {
-            let ready = match &before {
-                Some(_) => hooks.finish(&table).await,
-                None => hooks.prepare(&table).await,
-            };
-            if let Err(error) = ready {
-                return refused(error);
-            }
+        let before = match self.stream(&table).await {
+            Ok(before) => before,
+            Err(error) => return unknown(&error),
+        };
+        let Some(hooks) = self.hooks.get() else { return self.run(operation, body).await };
+        let ready = match &before {
+            Some(_) => hooks.finish(&table).await,
+            None => hooks.prepare(&table).await,
+        };
+        if let Err(error) = ready {
+            return not_archived(&error);
         }
+        let is_deletion = operation == "DeleteTable";
         let said = self.run(operation, body).await;
-        let after = self.stream(&table).await;
-        if let Some(hooks) = hooks {
-            if let Some(stream) = before.filter(|before| after.as_ref() != Some(before)) {
-                self.note_end(hooks.as_ref(), &table, &stream).await;
+        let after = match is_deletion && said.status == 200 {
+            true => Ok(None),
+            false => self.stream(&table).await,
+        };
+        match after {
+            Ok(after) => {
+                if let Some(stream) = before.filter(|before| after.as_ref() != Some(before)) {
+                    self.note_end(hooks.as_ref(), &table, &stream).await;
+                }
+                if after.is_some() {
+                    hooks.begin(&table).await;
+                }
             }
-            if after.is_some() {
+            Err(error) => {
+                let why = engine::report::chain(&error);
+                tracing::warn!(table, "whether its stream has ended is not known, so it is followed on: {why}");
                 hooks.begin(&table).await;
             }
         }
@@ -202,21 +221,20 @@ impl Tables {
         &self,
         work: impl FnOnce() -> PortResult<T> + Send + 'static,
     ) -> PortResult<T> {
-        let failed = |kind| PortError::new("use tables", self.path.display(), kind);
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| failed(ErrorKind::Cancelled))?;
-        let work = move || {
-            let done = work();
-            drop(place);
-            done
-        };
-        let broke = || failed(ErrorKind::Internal("it broke off, and the log says where".to_owned()));
-        tokio::task::spawn_blocking(work).await.map_err(|_| broke())?
+        self.places.run(work).await.unwrap_or_else(|broken| {
+            let kind = match broken {
+                Broken::Closed => ErrorKind::Cancelled,
+                Broken::Panicked => ErrorKind::Internal("it broke off, and the log says where".to_owned()),
+            };
+            Err(PortError::new("use tables", self.path.display(), kind))
+        })
     }
 
     /// The names of all tables.
     pub async fn all(&self) -> PortResult<Vec<String>> {
         let (database, path) = (self.database.clone(), self.path.clone());
+        #[cfg(test)]
+        self.fail_this_look()?;
         self.blocking(move || all(&database, &path)).await
     }
 
@@ -224,7 +242,7 @@ impl Tables {
     pub async fn with_streams(&self) -> PortResult<Vec<String>> {
         let mut with = Vec::new();
         for table in self.all().await? {
-            if self.stream(&table).await.is_some() {
+            if self.stream(&table).await?.is_some() {
                 with.push(table);
             }
         }
@@ -235,7 +253,7 @@ impl Tables {
     pub async fn without_streams(&self) -> PortResult<Vec<(String, bool)>> {
         let mut without = Vec::new();
         for table in self.all().await? {
-            if let Some(found) = self.metadata(&table).await.filter(|found| !found.stream_enabled) {
+            if let Some(found) = self.metadata(&table).await?.filter(|found| !found.stream_enabled) {
                 without.push((table, found.stream_label.is_some()));
             }
         }
@@ -243,21 +261,43 @@ impl Tables {
     }
 
     /// Whether a table has a stream that tells what was in a record that is deleted.
-    pub async fn carries_old_images(&self, table: &str) -> bool {
-        let found = self.metadata(table).await.filter(|found| found.stream_enabled);
+    pub async fn carries_old_images(&self, table: &str) -> PortResult<bool> {
+        let found = self.metadata(table).await?.filter(|found| found.stream_enabled);
         let view = found.and_then(|found| found.stream_view_type);
-        view.is_some_and(|view| view == "OLD_IMAGE" || view == "NEW_AND_OLD_IMAGES")
+        Ok(view.is_some_and(|view| view == "OLD_IMAGE" || view == "NEW_AND_OLD_IMAGES"))
     }
 
     /// The name of the stream that a table has.
-    async fn stream(&self, table: &str) -> Option<String> {
-        let TableMetadata { stream_enabled, stream_label, .. } = self.metadata(table).await?;
-        stream_label.filter(|_| stream_enabled)
+    async fn stream(&self, table: &str) -> PortResult<Option<String>> {
+        let found = self.metadata(table).await?.filter(|found| found.stream_enabled);
+        Ok(found.and_then(|found| found.stream_label))
     }
 
-    async fn metadata(&self, table: &str) -> Option<TableMetadata> {
-        let (database, table) = (self.database.clone(), table.to_owned());
-        self.blocking(move || Ok(database.get_table_metadata(&table).ok().flatten())).await.ok()?
+    /// What the engine knows of a table; `None`: there is none. An error is no answer: the table may be there.
+    async fn metadata(&self, table: &str) -> PortResult<Option<TableMetadata>> {
+        let (database, path, table) = (self.database.clone(), self.path.clone(), table.to_owned());
+        #[cfg(test)]
+        self.fail_this_look()?;
+        self.blocking(move || database.get_table_metadata(&table).map_err(|error| failed(&path, error))).await
+    }
+
+    #[cfg(test)]
+    fn fail_looks(&self, after: usize, looks: usize) {
+        *self.failing_looks.lock().unwrap() = (after, looks);
+    }
+
+    #[cfg(test)]
+    fn fail_this_look(&self) -> PortResult<()> {
+        let mut failing = self.failing_looks.lock().unwrap();
+        match *failing {
+            (0, 0) => return Ok(()),
+            (0, looks) => *failing = (0, looks - 1),
+            (after, looks) => {
+                *failing = (after - 1, looks);
+                return Ok(());
+            }
+        }
+        Err(PortError::new("read tables", self.path.display(), ErrorKind::Unavailable))
     }
 
     /// Folds the log in. Without it nothing is lost.
@@ -272,6 +312,19 @@ impl Tables {
 
 fn about(body: &[u8]) -> Option<AboutTable> {
     serde_json::from_slice(body).ok()
+}
+
+/// Nothing was done, since nobody knows what it would have done.
+fn unknown(error: &PortError) -> Said {
+    Said::refused(500, "InternalServerError", &engine::report::chain(error))
+}
+
+fn not_archived(error: &PortError) -> Said {
+    let why = format!("its deleted records must be archived first: {}", engine::report::chain(error));
+    match error.kind {
+        ErrorKind::Internal(_) => Said::refused(500, "InternalServerError", &why),
+        _ => Said::refused(400, "ResourceInUseException", &why),
+    }
 }
 
 fn all(database: &Database, path: &Path) -> PortResult<Vec<String>> {
