@@ -83,7 +83,7 @@ impl HttpWebhook {
     /// An address (`https://…`, `http://127.0.0.1…`) and how it is shown to people. Nothing is asked yet.
     pub fn new(url: &str, shown: &str, secret: WebhookSecret, clock: Arc<dyn Clock>) -> HttpWebhook {
         let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.set_proxy_config(Some(proxy_for(url)));
         HttpWebhook { url: url.to_owned(), shown: shown.to_owned(), secret, connector: connector.build(), clock }
     }
 
@@ -136,6 +136,11 @@ struct Late;
 #[error("{0}")]
 struct Unreached(&'static str);
 
+/// The environment's proxy, but none for this machine, which alone is told in the clear: a proxy would read along.
+fn proxy_for(url: &str) -> ProxyConfig {
+    if url.starts_with("https://") { ProxyConfig::from_env() } else { ProxyConfig::disabled() }
+}
+
 /// What a status means; `None`: it was taken.
 fn by_status(status: u16) -> Option<ErrorKind> {
     Some(match status {
@@ -164,6 +169,12 @@ mod tests {
         for (text, why) in [("short", "fewer than 16 bytes"), ("whsec_!", "no base64"), ("", "fewer than")] {
             assert!(WebhookSecret::read(text).unwrap_err().contains(why), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_told_in_the_clear_goes_through_no_proxy() {
+        assert!(proxy_for("http://127.0.0.1:8080/hook").is_disabled());
+        assert!(proxy_for("https://hooks.example.org/hook").is_from_env());
     }
 
     #[test]

@@ -40,10 +40,7 @@ impl fmt::Display for FeedTo {
         match self {
             FeedTo::File(path) => write!(f, "file://{}", path.display()),
             FeedTo::Queue(queue) => write!(f, "sqs://{queue}"),
-            FeedTo::Webhook { url, .. } => match url.splitn(4, '/').collect::<Vec<_>>()[..] {
-                [scheme, "", host, path] if !path.is_empty() => write!(f, "{scheme}//{host}/…"),
-                _ => f.write_str(url),
-            },
+            FeedTo::Webhook { url, .. } => f.write_str(&without_secrets(url)),
         }
     }
 }
@@ -62,6 +59,17 @@ impl FeedTo {
             other => other.to_string(),
         }
     }
+}
+
+/// An address up to the end of its host: what stands behind it (a path, a query, a fragment), or before an `@`, may be a secret.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| *scheme != "file") else {
+        return url.to_owned();
+    };
+    let (host, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (before, host) = host.rsplit_once('@').map_or(("", host), |(_, host)| ("…@", host));
+    let behind = if behind.len() > 1 { "/…" } else { "" };
+    format!("{scheme}://{before}{host}{behind}")
 }
 
 /// What the configuration says of a feed.
@@ -122,7 +130,7 @@ enum Parsed {
 }
 
 fn parse(text: &str) -> Result<Parsed, Wrong> {
-    let wrong = |what: &str| Err((format!("feed = \"{text}\" {what}"), FIX.to_owned()));
+    let wrong = |what: &str| Err((format!("feed = \"{}\" {what}", without_secrets(text)), FIX.to_owned()));
     if let Some(path) = text.strip_prefix("file://") {
         let path = Path::new(path);
         return match path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') {
@@ -141,7 +149,7 @@ fn parse(text: &str) -> Result<Parsed, Wrong> {
         (None, Some(rest)) => (false, rest),
         (None, None) => return wrong("is no feed"),
     };
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['#', '"', '<', '>', '\\']);
     if host.is_empty() || host.contains('@') || !is_plain {
         return wrong("is no address of a webhook (credentials do not belong into it)");
@@ -159,4 +167,36 @@ fn is_loopback(host: &str) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither status and log, nor what is wrong with it, tell what stands behind the host.
+    #[test]
+    fn an_address_is_shown_up_to_its_host_whatever_comes_behind() {
+        for (url, shown) in [
+            ("https://hooks.example.org", "https://hooks.example.org"),
+            ("https://hooks.example.org/", "https://hooks.example.org"),
+            ("https://hooks.example.org:8443/T0KEN", "https://hooks.example.org:8443/…"),
+            ("https://hooks.example.org?token=T0KEN", "https://hooks.example.org/…"),
+            ("https://hooks.example.org?x=a/T0KEN", "https://hooks.example.org/…"),
+            ("http://[::1]:80?T0KEN", "http://[::1]:80/…"),
+        ] {
+            let webhook = FeedTo::Webhook { url: url.to_owned(), secret_file: "/secret".into() };
+            assert_eq!((webhook.to_string().as_str(), format!("{webhook:?}").as_str()), (shown, shown));
+            assert_eq!(webhook.as_written(), url);
+            assert!(matches!(parse(url), Ok(Parsed::Webhook(read)) if read == url), "{url}");
+        }
+        for wrong in [
+            "https://hooks.example.org#T0KEN",
+            "https://me:T0KEN@hooks.example.org",
+            "http://hooks.example.org?T0KEN",
+            "htps://hooks.example.org/T0KEN",
+        ] {
+            let Err((what, fix)) = parse(wrong) else { panic!("{wrong} is taken") };
+            assert!(!what.contains("T0KEN") && !fix.contains("T0KEN") && what.contains("hooks.example.org"), "{what}");
+        }
+    }
 }
