@@ -112,5 +112,7 @@ pub const SHARD_PAGES_MAX: usize = 10_000;
 pub const WEBHOOK_WAIT: SpanMs = SpanMs::seconds(20);
 /// Bytes of a secret that signs messages.
 pub const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
+/// Lines that a queue in FIFO order is told at once: a call for each.
+pub const FEED_ORDERED_LINES: usize = 25;
 /// Bytes of one message of a feed, and of a request with several: what every queue takes.
 pub const FEED_MESSAGE_BYTES: usize = 256 << 10;

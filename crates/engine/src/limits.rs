@@ -161,5 +161,9 @@ pub const OUTBOX_BYTES: usize = 1 << 20;
 pub const FEED_LINES: usize = 500;
 /// Bytes that a feed is told at once; a longer line goes alone.
 pub const FEED_BYTES: usize = 256 << 10;
+/// How long one telling may take: shorter than what is left of a lease that need not be renewed yet.
+pub const FEED_TELL_MAX: SpanMs = SpanMs::seconds(40);
+/// Lines that may be refused for good, and none taken, before that counts as the other side's fault and not as theirs.
+pub const FEED_REFUSED_MAX: usize = 8;
 /// How often a feed looks for what other processes put into its outbox.
 pub const FEED_LOOK_EVERY: SpanMs = SpanMs::seconds(15);

@@ -129,8 +129,9 @@ impl Ord for Sequence {
 }
 
 impl fmt::Display for Sequence {
+    /// Padded, where that is asked for.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 

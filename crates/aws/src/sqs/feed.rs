@@ -5,13 +5,14 @@
 //! A line that is larger than every queue takes is told without its image.
 
 use crate::error_map::Call;
-use crate::limits::{FEED_MESSAGE_BYTES, MESSAGES_PER_CALL};
+use crate::limits::{FEED_MESSAGE_BYTES, FEED_ORDERED_LINES, MESSAGES_PER_CALL};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use engine::error::{ErrorKind, PortResult};
 use engine::format::feed_line::without_image;
+use engine::limits::FEED_LINES;
 use engine::ports::feed::{FeedLine, FeedSink};
 use engine::wrap::lazy::Lazy;
 use std::borrow::Cow;
@@ -32,6 +33,11 @@ impl QueueFeed {
 
     fn call(&self, attempted: &'static str, action: &'static str) -> Call {
         Call::new(attempted, action, format!("sqs://{}", self.name))
+    }
+
+    /// Whether it keeps an order.
+    fn is_fifo(&self) -> bool {
+        self.name.ends_with(".fifo")
     }
 
     async fn find(&self) -> PortResult<String> {
@@ -68,7 +74,7 @@ impl QueueFeed {
 impl FeedSink for QueueFeed {
     async fn tell(&self, shard: &str, lines: &[FeedLine]) -> PortResult<()> {
         let url = self.url.get(|| self.find()).await?;
-        if self.name.ends_with(".fifo") {
+        if self.is_fifo() {
             for line in lines {
                 self.one(&url, shard, line).await?;
             }
@@ -84,6 +90,11 @@ impl FeedSink for QueueFeed {
             batch.push(text);
         }
         if batch.is_empty() { Ok(()) } else { self.batch(&url, batch).await }
+    }
+
+    /// One after the other takes its time, and who tells renews its lease in between.
+    fn at_once(&self) -> usize {
+        if self.is_fifo() { FEED_ORDERED_LINES } else { FEED_LINES }
     }
 }
 

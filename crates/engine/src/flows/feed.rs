@@ -4,12 +4,18 @@
 //! holds up nothing, and what waits for it waits beside the archive. Of several processes one tells a table's deletions, by a
 //! lease. Each shard's are told in its order; what fails is tried again for as long as it takes, and seen meanwhile.
 //!
+//! A line that is refused for good (`Invalid`) is found by telling fewer at once, and laid aside, so that it holds up no other
+//! one: but only beside lines that are taken, since else it is the other side that is wrong, and all of them wait. Each
+//! process tells what lies aside once more at its beginning. An object of the outbox that does not read back is passed over,
+//! and seen.
+//!
 //! A line may be told twice (a crash before what was told is gone from the outbox, or an answer that was lost) and is never
-//! left out. Memory holds one object of the outbox and a page of names. Laws: I8, I10, I11.
+//! left out. Memory holds one object of the outbox, a few refused lines and a page of names. Laws: I8, I10, I11.
 
-use crate::error::PortResult;
+use crate::error::{ErrorKind, PortError, PortResult};
 use crate::limits::{
-    FEED_BYTES, FEED_LINES, FEED_LOOK_EVERY, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY, STREAM_WAIT_MAX, STREAM_WAIT_MIN,
+    FEED_BYTES, FEED_LOOK_EVERY, FEED_REFUSED_MAX, FEED_TELL_MAX, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY,
+    STREAM_WAIT_MAX, STREAM_WAIT_MIN,
 };
 use crate::ports::catalog::Catalog;
 use crate::ports::clock::{Clock, Nonces};
@@ -57,6 +63,8 @@ pub struct SeenNow {
     pub trouble: Option<String>,
     /// When it last told something.
     pub told_at: Option<UnixMs>,
+    /// An object of the outbox that does not read back, and why.
+    pub damaged: Option<String>,
 }
 
 impl FeedSeen {
@@ -71,6 +79,12 @@ impl FeedSeen {
         let is_new = seen.trouble != trouble;
         seen.trouble = trouble;
         is_new
+    }
+
+    /// Notes what does not read back; whether that is new.
+    fn note_damaged(&self, damaged: Option<String>) -> bool {
+        let before = std::mem::replace(&mut self.lock().damaged, damaged.clone());
+        before != damaged
     }
 
     fn lock(&self) -> MutexGuard<'_, SeenNow> {
@@ -96,6 +110,21 @@ struct Known {
     held: Option<UnixMs>,
     /// An object of which so many lines are told.
     partly: Option<(ObjectKey, usize)>,
+    /// What was refused before was told once more.
+    retold: bool,
+}
+
+/// What became of the lines in one round.
+#[derive(Default)]
+struct Pass {
+    /// Some were taken.
+    took: bool,
+    /// Those that were refused for good, and why; of several objects only as long as none is taken.
+    refused: Vec<(Waiting, FeedLine, PortError)>,
+    /// Objects of which every line was taken or refused.
+    ended: Vec<ObjectKey>,
+    /// An object that does not read back.
+    damaged: Option<String>,
 }
 
 impl Feeder {
@@ -141,20 +170,33 @@ impl Feeder {
     }
 
     async fn round(&self, known: &mut Known, cancel: &CancellationToken) -> PortResult<Round> {
-        if !self.keep(known).await? {
+        // From the beginning each time: what was told is gone from there.
+        let (mut pass, mut after) = (Pass::default(), None);
+        if !self.keep(known).await? || !self.retell(known, cancel).await? {
             return Ok(Round::Others);
         }
-        // From the beginning each time: what was told is gone from there.
-        let page = self.outbox.waiting(None).await?;
-        for waiting in &page.items {
-            if cancel.is_cancelled() {
-                return Ok(Round::More);
+        loop {
+            let page = self.outbox.waiting(after.as_ref()).await?;
+            for waiting in &page.items {
+                if cancel.is_cancelled() {
+                    return Ok(Round::More);
+                }
+                if !self.tell(waiting, known, &mut pass, cancel).await? {
+                    return Ok(Round::Others);
+                }
             }
-            if !self.tell(waiting, known, cancel).await? {
-                return Ok(Round::Others);
+            after = page.next;
+            if after.is_none() {
+                break;
             }
         }
-        Ok(if page.items.is_empty() && page.next.is_none() { Round::Empty } else { Round::More })
+        if let (true, Some(why)) = (self.seen.note_damaged(pass.damaged.clone()), pass.damaged) {
+            tracing::error!(feed = self.lease, "deletions that are archived are not told: {why}");
+        }
+        match pass.refused.pop() {
+            Some((_, _, error)) => Err(error),
+            None => Ok(if pass.took { Round::More } else { Round::Empty }),
+        }
     }
 
     /// Takes or renews the lease when that is due; `false`: another one has it.
@@ -169,38 +211,135 @@ impl Feeder {
     }
 
     /// Tells one object's lines, then removes it; `false`: another process tells by now.
-    async fn tell(&self, waiting: &Waiting, known: &mut Known, cancel: &CancellationToken) -> PortResult<bool> {
-        let Some(lines) = self.outbox.read(&waiting.name).await? else { return Ok(true) };
+    async fn tell(
+        &self,
+        waiting: &Waiting,
+        known: &mut Known,
+        pass: &mut Pass,
+        cancel: &CancellationToken,
+    ) -> PortResult<bool> {
+        let lines = match self.outbox.read(&waiting.name).await {
+            Ok(Some(lines)) => lines,
+            Ok(None) => return Ok(true),
+            Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                pass.damaged.get_or_insert_with(|| chain(&error));
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         let mut told = match &known.partly {
             Some((name, told)) if *name == waiting.name => *told,
             _ => 0,
         };
+        let (mut most, mut refused) = (self.sink.at_once(), Vec::new());
         while let Some(left) = lines.get(told..).filter(|left| !left.is_empty()) {
             if !self.keep(known).await? {
                 return Ok(false);
             }
-            let next = &left[..together(left)];
-            tokio::select! {
-                // What is under way may be taken, and is told again at the next start.
-                () = cancel.cancelled() => return Ok(true),
-                ended = self.sink.tell(&waiting.shard, next) => ended?,
+            let next = &left[..together(left, most)];
+            match self.tell_some(&waiting.shard, next, cancel).await {
+                None => return Ok(true),
+                Some(Ok(())) => {
+                    pass.took = true;
+                    most = (most * 2).min(self.sink.at_once());
+                }
+                Some(Err(error)) if !matches!(error.kind, ErrorKind::Invalid(_)) => return Err(error),
+                // One of them is refused: which?
+                Some(Err(_)) if next.len() > 1 => {
+                    most = next.len() / 2;
+                    continue;
+                }
+                Some(Err(error)) if !pass.took && pass.refused.len() + refused.len() + 1 >= FEED_REFUSED_MAX => {
+                    return Err(error);
+                }
+                Some(Err(error)) => refused.push((waiting.clone(), next[0].clone(), error)),
             }
             told += next.len();
-            known.partly = Some((waiting.name.clone(), told));
-            self.metrics.add(Counter::Told, next.len() as u64);
-            let mut seen = self.seen.lock();
-            (seen.told_at, seen.trouble) = (Some(self.clock.now()), None);
+            if refused.is_empty() {
+                known.partly = Some((waiting.name.clone(), told));
+            }
         }
-        self.purger.remove(&waiting.name).await?;
-        known.partly = None;
+        pass.refused.append(&mut refused);
+        pass.ended.push(waiting.name.clone());
+        if pass.took || pass.refused.is_empty() {
+            self.settle(pass).await?;
+            known.partly = None;
+        }
+        Ok(true)
+    }
+
+    /// Tells some lines; `None`: it was cancelled.
+    async fn tell_some(&self, shard: &str, lines: &[FeedLine], cancel: &CancellationToken) -> Option<PortResult<()>> {
+        tokio::select! {
+            // What is under way may be taken, and is told again at the next start.
+            () = cancel.cancelled() => return None,
+            ended = self.sink.tell(shard, lines) => {
+                if let Err(error) = ended {
+                    return Some(Err(error));
+                }
+            }
+            // Another process may tell once the lease is over.
+            () = self.clock.sleep(FEED_TELL_MAX) => {
+                return Some(Err(PortError::new("tell", &self.lease, ErrorKind::Unavailable)));
+            }
+        }
+        self.metrics.add(Counter::Told, lines.len() as u64);
+        let mut seen = self.seen.lock();
+        (seen.told_at, seen.trouble) = (Some(self.clock.now()), None);
+        Some(Ok(()))
+    }
+
+    /// Lays aside what is refused, and then removes what is told or lies aside.
+    async fn settle(&self, pass: &mut Pass) -> PortResult<()> {
+        while let Some((waiting, line, error)) = pass.refused.first() {
+            let name = self.outbox.lay_aside(waiting, line).await?;
+            tracing::error!(
+                feed = self.lease,
+                object = %name,
+                "a deletion is archived, and not told, since that is refused for good; it lies aside: {}",
+                chain(error)
+            );
+            pass.refused.remove(0);
+        }
+        while let Some(name) = pass.ended.last() {
+            self.purger.remove(name).await?;
+            pass.ended.pop();
+        }
+        Ok(())
+    }
+
+    /// Tells what lies aside once more: the other side may take it by now. `false`: another process tells by now.
+    async fn retell(&self, known: &mut Known, cancel: &CancellationToken) -> PortResult<bool> {
+        let mut after = None;
+        while !known.retold {
+            let page = self.outbox.refused(after.as_ref()).await?;
+            for Waiting { name, shard, .. } in &page.items {
+                let lines = match self.outbox.read(name).await {
+                    Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => continue,
+                    lines => lines?.unwrap_or_default(),
+                };
+                if !self.keep(known).await? {
+                    return Ok(false);
+                }
+                match self.tell_some(shard, &lines, cancel).await {
+                    None => return Ok(true),
+                    Some(Ok(())) => self.purger.remove(name).await?,
+                    // It lies where it lay, and `status` tells it.
+                    Some(Err(error)) if matches!(error.kind, ErrorKind::Invalid(_)) => {}
+                    Some(Err(error)) => return Err(error),
+                }
+            }
+            after = page.next;
+            known.retold = after.is_none();
+        }
         Ok(true)
     }
 }
 
-/// How many of some lines are told at once: at least one.
-fn together(lines: &[FeedLine]) -> usize {
+/// How many of some lines are told at once: at least one, and `most` at most.
+fn together(lines: &[FeedLine], most: usize) -> usize {
     let mut bytes = 0;
-    let fit = lines.iter().take(FEED_LINES).take_while(|line| {
+    let fit = lines.iter().take(most).take_while(|line| {
         bytes += line.text.len() + 1;
         bytes <= FEED_BYTES
     });

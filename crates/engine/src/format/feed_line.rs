@@ -68,7 +68,21 @@ pub fn line(record: &DeletedRecord, stored: &Stored, told: &ToldOf<'_>) -> Strin
         size: stored.size,
         image: told.with_image.then(|| &record.record["dynamodb"]["OldImage"]),
     };
-    serde_json::to_string(&line).expect("strings, numbers and JSON")
+    escaped(serde_json::to_string(&line).expect("strings, numbers and JSON"))
+}
+
+/// The same JSON, with `\u` and four digits for what JSON leaves as it is and queues refuse (SQS takes what XML does), or
+/// terminals act upon.
+fn escaped(json: String) -> String {
+    let is_refused = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}');
+    if !json.contains(is_refused) {
+        return json;
+    }
+    let escape = |text: String, c| match is_refused(c) {
+        true => text + &format!("\\u{:04x}", u32::from(c)),
+        false => text + c.encode_utf8(&mut [0; 4]),
+    };
+    json.chars().fold(String::with_capacity(json.len()), escape)
 }
 
 /// The id of a line; `None`: it is none.
@@ -81,7 +95,7 @@ pub fn without_image(line: &str) -> Option<String> {
     let mut line: Value = serde_json::from_str(line).ok()?;
     line.as_object_mut()?.remove("image")?;
     line["image_left_out"] = Value::Bool(true);
-    Some(line.to_string())
+    Some(escaped(line.to_string()))
 }
 
 #[cfg(test)]
@@ -119,5 +133,21 @@ mod tests {
         let left_out = without_image(&whole).unwrap();
         assert!(left_out.contains(r#""image_left_out":true"#) && !left_out.contains("1e3"), "{left_out}");
         assert_eq!((without_image(&plain), id_of("{")), (None, None));
+    }
+
+    /// `\u{ffff}` behind a sort key is how one asks DynamoDB for all that begins with it, so that keys have it.
+    #[test]
+    fn what_no_queue_takes_is_escaped_and_reads_back_as_it_was() {
+        let odd = "a\u{7f}\u{85}\u{9f}\u{a0}\u{fffd}\u{fffe}\u{ffff}\u{10000}\u{e000}\n\"";
+        let line = json!({ "id": odd, "image": odd }).to_string();
+        for sent in [escaped(line.clone()), without_image(&line).unwrap()] {
+            assert!(
+                sent.contains(r"a\u007f\u0085\u009f") && sent.contains("\u{fffd}\\ufffe\\uffff\u{10000}"),
+                "{sent}"
+            );
+            let takes = |c| matches!(c, ' '..='\u{7e}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
+            assert!(sent.chars().all(takes), "{sent}");
+            assert_eq!(id_of(&sent).as_deref(), Some(odd));
+        }
     }
 }

@@ -32,6 +32,8 @@ struct Kept {
 struct State {
     shards: Vec<(ShardId, Kept)>,
     sequence: u64,
+    /// Sequence numbers have no zeros before them.
+    unpadded: bool,
     /// So many readings fail before one succeeds.
     failing: usize,
 }
@@ -43,7 +45,8 @@ impl State {
 
     fn next_sequence(&mut self) -> Sequence {
         self.sequence += 1;
-        Sequence::new(&format!("{:021}", self.sequence)).expect("digits")
+        let digits = if self.unpadded { 1 } else { 21 };
+        Sequence::new(&format!("{:0digits$}", self.sequence)).expect("digits")
     }
 }
 
@@ -55,6 +58,12 @@ impl MemoryStream {
     /// Without a shard.
     pub fn new() -> MemoryStream {
         MemoryStream::default()
+    }
+
+    /// One whose sequence numbers go on after that one, without zeros before them: they get a digit more on the way.
+    pub fn unpadded(after: u64) -> MemoryStream {
+        let state = State { sequence: after, unpadded: true, ..State::default() };
+        MemoryStream(Arc::new(Mutex::new(state)))
     }
 
     /// A new shard, child of another one.

@@ -6,6 +6,9 @@
 //! same object. It is put after its records are durable in the archive and before the shard's place moves behind them; it goes
 //! once all of its lines are told. The only file that deletes them (I3), and it deletes nothing else.
 //!
+//! A line that the other side refuses for good is laid aside under `.afterimage/feed-refused/`, as an object of the same kind,
+//! before the one that it stood in goes; there it stays until it is taken after all, or a person deletes it.
+//!
 //! A crash before it is put goes back to the place before, and the records are read again; a crash after it was told, and
 //! before it is gone, tells its lines once more. Laws: I8 (told after the archive is durable, and at least once), I10.
 
@@ -25,6 +28,8 @@ use tokio::sync::Notify;
 
 /// Under this prefix and a table's name lies what is to be told.
 pub const FEED_PREFIX: &str = ".afterimage/feed/";
+/// Under this prefix and a table's name lies what a feed refused.
+pub const REFUSED_PREFIX: &str = ".afterimage/feed-refused/";
 /// What a record that was archived from a person's hands has instead of a stream and a shard.
 pub const REDRIVEN: &str = "redriven";
 const ENDING: &str = ".jsonl";
@@ -76,7 +81,7 @@ impl Outbox {
             lines += 1;
             let from = first.get_or_insert(sequence);
             if text.len() >= OUTBOX_BYTES || place + 1 == archived.len() {
-                let name = self.name(stream, shard, [from, sequence], lines);
+                let name = name_of(&self.table, stream, shard, [from, sequence], lines);
                 self.put_one(&name, std::mem::take(&mut text)).await?;
                 (first, lines) = (None, 0);
             }
@@ -92,16 +97,27 @@ impl Outbox {
         self.bucket.put_sized(name, body, size, &attributes, Onto::Anything).await.map(drop)
     }
 
-    fn name(&self, stream: &str, shard: &str, [first, last]: [&Sequence; 2], lines: usize) -> ObjectKey {
-        let prefix = prefix(&self.table);
-        let name = format!("{prefix}{stream}/{shard}/{first:0>DIGITS$}-{last:0>DIGITS$}-{lines}{ENDING}");
-        ObjectKey::new(name).expect("names of tables, streams and shards have some 400 bytes together")
-    }
-
     /// What waits, in the order in which it is to be told: streams in that of their beginnings, shards in that of their names,
     /// and each in its own.
     pub async fn waiting(&self, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
         waiting(self.bucket.as_ref(), &self.table, after).await
+    }
+
+    /// What was refused, likewise.
+    pub async fn refused(&self, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
+        refused(self.bucket.as_ref(), &self.table, after).await
+    }
+
+    /// Puts a line that is refused aside; where it lies.
+    pub async fn lay_aside(&self, waiting: &Waiting, line: &FeedLine) -> PortResult<ObjectKey> {
+        let place = waiting.name.as_str().strip_prefix(FEED_PREFIX).and_then(|place| place.rsplit_once('/'));
+        let (folder, _) = place.expect("what waits lies under the prefix, in a folder");
+        let is_plain = line.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let id = if is_plain { line.id.clone() } else { hash_of(line.text.as_bytes()) };
+        let name = format!("{REFUSED_PREFIX}{folder}/{id}-1{ENDING}");
+        let name = ObjectKey::new(name).expect("shorter than the name of the object that it stood in");
+        self.put_one(&name, format!("{}\n", line.text)).await?;
+        Ok(name)
     }
 
     /// The lines of an object; `None`: it is gone, since somebody else told it.
@@ -124,16 +140,30 @@ impl Outbox {
     }
 }
 
+fn name_of(table: &str, stream: &str, shard: &str, [first, last]: [&Sequence; 2], lines: usize) -> ObjectKey {
+    let prefix = prefix(table);
+    let name = format!("{prefix}{stream}/{shard}/{first:0>DIGITS$}-{last:0>DIGITS$}-{lines}{ENDING}");
+    ObjectKey::new(name).expect("names of tables, streams and shards have some 400 bytes together")
+}
+
 fn prefix(table: &str) -> String {
     format!("{FEED_PREFIX}{table}/")
 }
 
 /// What waits of a table, one page: for who only looks.
 pub async fn waiting(bucket: &dyn ObjectRead, table: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-    let prefix = prefix(table);
-    let Page { items, next } = bucket.list(&prefix, after, LIST_PAGE).await?;
+    page_under(bucket, &prefix(table), after).await
+}
+
+/// What was refused of a table, one page: for who only looks.
+pub async fn refused(bucket: &dyn ObjectRead, table: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
+    page_under(bucket, &format!("{REFUSED_PREFIX}{table}/"), after).await
+}
+
+async fn page_under(bucket: &dyn ObjectRead, prefix: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
+    let Page { items, next } = bucket.list(prefix, after, LIST_PAGE).await?;
     let named = items.into_iter().filter_map(|listed| {
-        let mut parts = listed.key.as_str().strip_prefix(&prefix)?.strip_suffix(ENDING)?.split('/').skip(1);
+        let mut parts = listed.key.as_str().strip_prefix(prefix)?.strip_suffix(ENDING)?.split('/').skip(1);
         let (shard, name) = (parts.next()?.to_owned(), parts.next()?);
         let deletions = name.rsplit('-').next()?.parse().ok()?;
         Some(Waiting { shard, deletions, since: listed.last_modified, name: listed.key })
@@ -141,7 +171,7 @@ pub async fn waiting(bucket: &dyn ObjectRead, table: &str, after: Option<&Object
     Ok(Page { items: named.collect(), next })
 }
 
-/// The right to remove what was told. Nothing but this file can use it.
+/// The right to remove what was told, or refused and laid aside. Nothing but this file can use it.
 #[derive(Clone)]
 pub struct OutboxPurger(Arc<dyn ObjectPurge>);
 
@@ -153,11 +183,29 @@ impl OutboxPurger {
 
     /// Removes one; one that is gone is as good.
     pub async fn remove(&self, name: &ObjectKey) -> PortResult<()> {
-        if !name.as_str().starts_with(FEED_PREFIX) {
-            let why = format!("it does not lie under {FEED_PREFIX}");
+        if ![FEED_PREFIX, REFUSED_PREFIX].iter().any(|prefix| name.as_str().starts_with(prefix)) {
+            let why = format!("it lies neither under {FEED_PREFIX} nor under {REFUSED_PREFIX}");
             return Err(PortError::new("remove what was told", name, ErrorKind::Invalid(why)));
         }
         let item = PurgeItem { key: name.clone(), version_id: None, if_match: None };
         self.0.purge(&[item]).await.into_iter().try_for_each(|purged| purged.map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of a stream may get one digit more, and names are told in their order.
+    #[test]
+    fn the_order_of_the_names_is_that_of_the_numbers() {
+        let name = |first: &str, last: &str| {
+            let numbers = [first, last].map(|digits| Sequence::new(digits).unwrap());
+            name_of("Orders", "stream", "shard", [&numbers[0], &numbers[1]], 1)
+        };
+        assert!(name("8", "9") < name("10", "11"));
+        assert!(name("9", "9") < name("9", "10"));
+        let expected = format!(".afterimage/feed/Orders/stream/shard/{}9-{}10-1.jsonl", "0".repeat(39), "0".repeat(38));
+        assert_eq!(name("9", "10").as_str(), expected);
     }
 }

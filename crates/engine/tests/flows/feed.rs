@@ -8,11 +8,13 @@ use engine::error::{ErrorKind, PortError, PortResult};
 use engine::flows::archive::Batch;
 use engine::flows::feed::{FeedSeen, Feeder};
 use engine::flows::follow::Follower;
+use engine::limits::LIST_PAGE;
 use engine::memory::stream::MemoryStream;
 use engine::ports::clock::Nonces;
 use engine::ports::feed::{FeedLine, FeedSink};
+use engine::ports::objects::{Attributes, ObjectWrite};
 use engine::ports::streams::{Position, Read, RecordStream, ShardId};
-use engine::steps::outbox::{FEED_PREFIX, Outbox, OutboxPurger, REDRIVEN};
+use engine::steps::outbox::{FEED_PREFIX, Outbox, OutboxPurger, REDRIVEN, REFUSED_PREFIX};
 use engine::wrap::faults::{Death, Faults};
 use engine::wrap::tap::{Probe, Tap};
 use futures_util::future::join;
@@ -29,11 +31,18 @@ struct Heard {
     lines: Mutex<Vec<(String, Value)>>,
     /// So many tellings fail, and half of the lines are taken all the same.
     failing: AtomicUsize,
+    /// The records whose lines it refuses for good; `*` refuses all.
+    refused: Mutex<BTreeSet<&'static str>>,
 }
 
 #[async_trait]
 impl FeedSink for Heard {
     async fn tell(&self, shard: &str, lines: &[FeedLine]) -> PortResult<()> {
+        let refused = self.refused.lock().unwrap().clone();
+        let id = |line: &FeedLine| serde_json::from_str::<Value>(&line.text).unwrap()["keys"]["id"]["S"].clone();
+        if lines.iter().any(|line| refused.contains("*") || refused.contains(id(line).as_str().unwrap())) {
+            return Err(PortError::new("tell", "the test", ErrorKind::Invalid("it is not taken".to_owned())));
+        }
         let fails = self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         let taken = if fails { lines.len() / 2 } else { lines.len() };
         let mut heard = self.lines.lock().unwrap();
@@ -88,8 +97,17 @@ fn process(world: &World, stream: &MemoryStream, heard: &Arc<Heard>, probe: Arc<
 
 /// What waits in the outbox.
 fn waiting(world: &World) -> Vec<String> {
+    under(world, FEED_PREFIX)
+}
+
+/// What was refused, and lies aside.
+fn aside(world: &World) -> Vec<String> {
+    under(world, REFUSED_PREFIX)
+}
+
+fn under(world: &World, prefix: &str) -> Vec<String> {
     let names = world.memory.destination.contents().into_keys().map(|name| name.to_string());
-    names.filter(|name| name.starts_with(FEED_PREFIX)).collect()
+    names.filter(|name| name.starts_with(prefix)).collect()
 }
 
 fn new() -> (World, MemoryStream, Arc<Heard>) {
@@ -146,6 +164,126 @@ async fn a_feed_that_is_down_holds_up_nothing_is_seen_and_catches_up() {
     assert_eq!(heard.firsts()["0"], (1..=8).collect::<Vec<_>>());
     assert_eq!(feeder.seen.now().trouble, None);
     world.logs.expect("telling is tried again");
+}
+
+/// A stream's numbers get a digit more while the feed is down: what waits is told in the order of the numbers all the same.
+#[tokio::test]
+async fn the_order_of_a_shard_holds_where_its_numbers_get_longer() {
+    let (world, _, heard) = new();
+    let stream = MemoryStream::unpadded(4);
+    heard.failing.store(usize::MAX, Ordering::Relaxed);
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a", "b", "c", "d", "e", "f", "g", "h", "i"]);
+    let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    run(&world, &process, || archived(&world).len() == 9 && waiting(&world).len() == 3).await;
+    heard.lines.lock().unwrap().clear();
+    heard.failing.store(0, Ordering::Relaxed);
+    run(&world, &process, || waiting(&world).is_empty()).await;
+    assert_eq!(heard.firsts()["0"], (5..=13).collect::<Vec<_>>());
+    world.logs.expect("telling is tried again");
+}
+
+#[tokio::test]
+async fn a_line_that_is_refused_for_good_is_laid_aside_and_told_once_more_by_the_next_process() {
+    let (world, stream, heard) = new();
+    *heard.refused.lock().unwrap() = BTreeSet::from(["b", "f"]);
+    for shard in ["0", "1"] {
+        stream.begin(shard, None);
+    }
+    delete(&world, &stream, "0", &["a", "b", "c", "d", "e"]);
+    delete(&world, &stream, "1", &["f", "g"]);
+    let one = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    run(&world, &one, || archived(&world).len() == 7 && waiting(&world).is_empty()).await;
+    assert_eq!(heard.firsts(), BTreeMap::from([("0".to_owned(), vec![1, 3, 4, 5]), ("1".to_owned(), vec![7])]));
+    let lying = aside(&world);
+    assert_eq!(lying.len(), 2, "{lying:?}");
+    let contents = world.memory.destination.contents();
+    let line: Value = serde_json::from_slice(&contents[&crate::world::key(&lying[0])].bytes).unwrap();
+    assert_eq!(
+        (&line["keys"]["id"]["S"], &line["shard"]),
+        (&"b".into(), &"0".into()),
+        "it is there for a person, whole"
+    );
+
+    // The other side takes one of them by now.
+    *heard.refused.lock().unwrap() = BTreeSet::from(["f"]);
+    let (_, two) = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    let cancel = CancellationToken::new();
+    join(two.run(&cancel), async {
+        time_passes(&world, || aside(&world).len() == 1).await;
+        cancel.cancel();
+    })
+    .await;
+    assert_eq!(heard.firsts()["0"], [1, 3, 4, 5, 2]);
+    world.logs.expect("refused for good");
+}
+
+/// Where nothing is taken, nobody knows that it is the lines: all of them wait.
+#[tokio::test]
+async fn where_everything_is_refused_nothing_is_laid_aside_until_something_is_taken() {
+    let (world, stream, heard) = new();
+    *heard.refused.lock().unwrap() = BTreeSet::from(["*"]);
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]);
+    let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    let trouble = || process.1.seen.now().trouble.unwrap_or_default();
+    run(&world, &process, || archived(&world).len() == 11 && trouble().contains("it is not taken")).await;
+    assert_eq!((aside(&world).len(), waiting(&world).len(), heard.len()), (0, 4, 0));
+    *heard.refused.lock().unwrap() = BTreeSet::from(["a", "k"]);
+    run(&world, &process, || waiting(&world).is_empty()).await;
+    assert_eq!((aside(&world).len(), process.1.seen.now().trouble), (2, None));
+    assert_eq!(heard.firsts()["0"], (2..=10).collect::<Vec<_>>());
+    world.logs.expect("telling is tried again");
+    world.logs.expect("refused for good");
+}
+
+/// One that waits alone is refused: nothing says whose fault it is, until another one is taken.
+#[tokio::test]
+async fn a_refused_line_that_waits_alone_holds_up_nothing_that_comes_later() {
+    let (world, stream, heard) = new();
+    *heard.refused.lock().unwrap() = BTreeSet::from(["a"]);
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a"]);
+    let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    let trouble = || process.1.seen.now().trouble.unwrap_or_default();
+    run(&world, &process, || trouble().contains("it is not taken")).await;
+    assert_eq!((aside(&world).len(), waiting(&world).len()), (0, 1));
+    delete(&world, &stream, "0", &["b"]);
+    run(&world, &process, || aside(&world).len() == 1 && waiting(&world).is_empty()).await;
+    assert_eq!(heard.firsts()["0"], [2]);
+    world.logs.expect("telling is tried again");
+    world.logs.expect("refused for good");
+}
+
+/// Foreign names and an object that does not read back: neither holds up what waits behind, nor is it looked at without a pause.
+#[tokio::test]
+async fn what_is_no_object_of_the_outbox_or_does_not_read_back_is_passed_over_and_seen() {
+    let (world, stream, heard) = new();
+    let put = |name: String, text: &'static [u8]| {
+        let destination = Arc::clone(&world.memory.destination);
+        async move {
+            let name = crate::world::key(&name);
+            assert!(destination.put_new(&name, text.into(), &Attributes::default()).await.unwrap());
+        }
+    };
+    for n in 0..=LIST_PAGE {
+        put(format!("{FEED_PREFIX}Table/0/{n:06}"), b"of somebody else").await;
+    }
+    put(format!("{FEED_PREFIX}Table/0/0/1-1-1.jsonl"), b"\xff\n").await;
+    let (_, feeder) = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    let damaged = || feeder.seen.now().damaged.unwrap_or_default();
+    let cancel = CancellationToken::new();
+    join(feeder.run(&cancel), async {
+        time_passes(&world, || damaged().contains("it is no text")).await;
+        cancel.cancel();
+    })
+    .await;
+    stream.begin("0", None);
+    delete(&world, &stream, "0", &["a"]);
+    let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    run(&world, &process, || heard.len() == 1 && waiting(&world).len() == LIST_PAGE + 2).await;
+    assert_eq!(process.1.seen.now().trouble, None);
+    world.logs.expect("are not told");
 }
 
 #[tokio::test]
