@@ -160,8 +160,14 @@ pub(crate) struct ArchiveStatus {
 pub(crate) struct FeedStatus {
     /// Who is told.
     pub(crate) to: String,
-    /// Deletions that are archived and not told yet; counting stops at a page of readings.
+    /// Deletions that are archived and not told yet.
     pub(crate) waiting: u64,
+    /// There are more of them than were counted.
+    #[serde(default)]
+    pub(crate) more: bool,
+    /// Deletions that it refused for good, and that lie aside.
+    #[serde(default)]
+    pub(crate) refused: u64,
     /// Since when the oldest of them waits.
     pub(crate) oldest_ms: Option<i64>,
     /// When this process last told something.

@@ -58,6 +58,8 @@ pub(crate) const CONDITION_BYTES_MAX: usize = 64 << 10;
 pub(crate) const CONDITION_STEPS_MAX: u64 = 100_000_000;
 /// KiB in memory of the records that a bulk `archive restore` has met; more lie in a temporary file.
 pub(crate) const NOTED_CACHE_KIB: usize = 16 << 10;
+/// Pages of what waits for a feed that `status` looks through.
+pub(crate) const FEED_STATUS_PAGES: usize = 50;
 /// How long a feed that cannot be opened is left alone.
 pub(crate) const FEED_OPEN_AGAIN: SpanMs = SpanMs::seconds(30);
 /// How long a deletion may wait to be told before `status --check` complains.

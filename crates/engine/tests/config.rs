@@ -317,7 +317,8 @@ fn a_feed() -> impl Strategy<Value = FeedTo> {
 fn a_feed_that_cannot_be_is_refused_with_the_fix() {
     let with = |lines: &str| {
         let archive = "[[archive]]\ntable = \"dynamodb://Orders\"\ndestination = \"s3://orders\"\n";
-        parse(&format!("{archive}{lines}\n"))
+        let policy = "[[policy]]\nname = \"docs\"\nsource = \"local://docs\"\ndestination = \"local:///copies\"\n";
+        parse(&format!("data_dir = \"/data\"\n{policy}{archive}{lines}\n"))
     };
     let secret = "feed_secret_file = \"/etc/feed.secret\"";
     for (lines, why) in [
@@ -333,6 +334,10 @@ fn a_feed_that_cannot_be_is_refused_with_the_fix() {
         ("feed = \"sqs://nobody@told\"", "there is no service `nobody`"),
         ("feed = \"sqs://told\"\nfailures = \"sqs://told\"", "are one queue"),
         ("feed_image = true", "there is no `feed`"),
+        ("feed = \"file:///var/log/../lib/x\"", "without `..`"),
+        ("feed = \"file:///data/state.sqlite\"", "lies in data_dir"),
+        ("feed = \"file:///data/buckets/archive/x.jsonl\"", "lies in data_dir"),
+        ("feed = \"file:///copies/deep/x.jsonl\"", "lies in local:///copies"),
     ] {
         let refused = with(lines).expect_err(lines).to_string();
         assert!(refused.contains(why), "{lines}: {refused}");

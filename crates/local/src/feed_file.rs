@@ -4,7 +4,8 @@
 //! anew under its name. Whoever writes it holds its lock, so that two processes never mix their lines.
 //!
 //! A crash in the middle of a writing leaves a last line without its end. It is cut off when the file is opened next: it is of
-//! lines that count as told only after they are durable, and comes again, whole. Laws: I8.
+//! lines that count as told only after they are durable, and comes again, whole. A file that does not begin, or whose last line
+//! does not, as lines of a feed do is somebody else's: it is refused, and left as it is. Laws: I8.
 
 use crate::io_error::io_failed;
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How much is looked through at once for the end of a line.
 const LOOK_BYTES: u64 = 64 << 10;
+/// What every line of a feed begins with.
+const BEGINNING: &[u8] = b"{\"v\":";
 
 /// A file that is told.
 pub struct FeedFile(Arc<Kept>);
@@ -84,7 +87,20 @@ impl Kept {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
         let whole = whole_lines(&file).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let there = file.metadata().map_err(failed)?;
+        let bytes = there.len();
+        for at in [0, whole] {
+            if !begins_a_line(&file, at).map_err(failed)? {
+                return Err(refused("it is somebody else's, since it has what is no line of a feed: name a new file"));
+            }
+        }
+        if there.mode() & 0o044 != 0 {
+            let remedy = format!("chmod 600 {object}");
+            tracing::warn!(
+                feed = object,
+                "others can read what was deleted, since the file was there before: `{remedy}`"
+            );
+        }
         if whole < bytes {
             tracing::warn!(
                 feed = object,
@@ -106,6 +122,14 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     };
     let here = file.metadata()?;
     Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
+}
+
+/// Whether what stands there is a line of a feed, or the beginning of one, or nothing.
+fn begins_a_line(mut file: &File, at: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut found = Vec::new();
+    file.take(BEGINNING.len() as u64).read_to_end(&mut found)?;
+    Ok(BEGINNING.starts_with(&found))
 }
 
 /// The bytes up to the end of the last whole line.
@@ -159,17 +183,39 @@ mod tests {
     async fn a_last_line_without_its_end_is_cut_off_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("deletions.jsonl");
-        let long = "x".repeat(LOOK_BYTES as usize * 2);
+        let line = r#"{"v":1}"#;
+        let long = format!("{{\"v\":{}", "x".repeat(LOOK_BYTES as usize * 2));
         for (before, after) in [
-            ("a\nb\n{\"torn", "a\nb\nnew\n".to_owned()),
-            (&format!("a\n{long}"), "a\nnew\n".to_owned()),
+            (&format!("{line}\n{line}\n{{\"v\":1,\"torn"), format!("{line}\n{line}\nnew\n")),
+            (&format!("{line}\n{{"), format!("{line}\nnew\n")),
+            (&format!("{line}\n{long}"), format!("{line}\nnew\n")),
             (&long, "new\n".to_owned()),
             (&format!("{long}\n"), format!("{long}\nnew\n")),
-            ("", "new\n".to_owned()),
+            (&String::new(), "new\n".to_owned()),
         ] {
             fs::write(&path, before).unwrap();
             FeedFile::new(&path).tell("0", &lines(&["new"])).await.unwrap();
             assert!(fs::read_to_string(&path).unwrap() == after, "{} bytes before", before.len());
+        }
+    }
+
+    /// A path that is wrong must cost nothing.
+    #[tokio::test]
+    async fn a_file_of_somebody_else_is_refused_and_left_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("precious");
+        for precious in [
+            "one line, and no end",
+            "lines\n",
+            "{\n \"list\": [1,2,3],\n \"important\": \"the last line has no newline\" }",
+            "{\"v\":1}\nappended by hand",
+            "SQLite format 3\0",
+        ] {
+            fs::write(&path, precious).unwrap();
+            let refused = FeedFile::new(&path).tell("0", &lines(&["new"])).await.unwrap_err();
+            assert!(refused.to_string().contains("somebody else's"), "{refused}");
+            assert!(matches!(refused.kind, ErrorKind::NotSetUp(_)), "it is tried again, and seen");
+            assert_eq!(fs::read_to_string(&path).unwrap(), precious);
         }
     }
 }

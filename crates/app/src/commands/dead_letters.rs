@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 struct Elsewhere {
     /// In queues of events.
     queues: Vec<Looked>,
+    /// Queues of events that could not be asked, each with the reason.
+    unknown: Vec<(String, String)>,
     /// Records, in archives and in queues of what Lambda gave up.
     records: record_letters::Letters,
 }
@@ -40,7 +42,7 @@ pub(crate) async fn act(
     who: &str,
     cancel: &CancellationToken,
 ) -> Result<Answer, Failure> {
-    let mut elsewhere = Elsewhere::look(instance).await?;
+    let mut elsewhere = Elsewhere::look(instance).await;
     let answer = act_on(instance, &mut elsewhere, act, who, cancel).await;
     if let Err(failure) = elsewhere.let_go().await {
         // What was done is done, and is told.
@@ -65,7 +67,7 @@ async fn act_on(
             return match letter(instance, id).await? {
                 Some(letter) => shown(instance, vec![letter], elsewhere, Some(id)).await,
                 None if elsewhere.numbers().contains(&id) => shown(instance, Vec::new(), elsewhere, Some(id)).await,
-                None => Err(Failure::failed(no_letter(id))),
+                None => Err(elsewhere.no_letter(id)),
             };
         }
         DeadLetterAct::Redrive { ids } => (Fate::Redrive, ids),
@@ -79,9 +81,14 @@ async fn act_on(
 }
 
 impl Elsewhere {
-    async fn look(instance: &Instance) -> Result<Elsewhere, Failure> {
-        let queues = queue_letters::look(instance).await?;
-        Ok(Elsewhere { queues, records: record_letters::look(instance).await })
+    async fn look(instance: &Instance) -> Elsewhere {
+        let (queues, unknown) = queue_letters::look(instance).await;
+        Elsewhere { queues, unknown, records: record_letters::look(instance).await }
+    }
+
+    /// What could not be asked, each with the reason.
+    fn unknown(&self) -> impl Iterator<Item = &(String, String)> {
+        self.unknown.iter().chain(&self.records.unknown)
     }
 
     /// Ends looking.
@@ -96,6 +103,21 @@ impl Elsewhere {
         numbers
     }
 
+    /// A number that nobody has; or nobody who could be asked.
+    fn no_letter(&self, id: u64) -> Failure {
+        let not_asked: String = self.unknown().map(|(what, why)| format!("; {what} cannot be asked: {why}")).collect();
+        Failure::failed(format!("there is no dead letter {id}; `afterimage dlq list` names them{not_asked}"))
+    }
+
+    /// All of those numbers in the spool, or a refusal before anything is done.
+    async fn named(&self, instance: &Instance, ids: &[u64]) -> Result<Vec<DeadLetter>, Failure> {
+        let mut letters = Vec::with_capacity(ids.len());
+        for id in ids {
+            letters.push(letter(instance, *id).await?.ok_or_else(|| self.no_letter(*id))?);
+        }
+        Ok(letters)
+    }
+
     /// Where there may be more than a look shows.
     fn more(&self) -> Vec<String> {
         let queues = self.queues.iter().filter(|looked| looked.more).map(Looked::name);
@@ -108,23 +130,17 @@ impl Elsewhere {
             return false;
         }
         let let_go = std::mem::take(self).let_go().await;
-        let looked = match let_go {
-            Ok(()) => Elsewhere::look(instance).await,
-            Err(failure) => Err(failure),
-        };
-        match looked {
-            Ok(looked) => *self = looked,
-            Err(failure) => {
-                report.fail("the rest of the dead letters", failure.chain());
-                return false;
-            }
+        if let Err(failure) = let_go {
+            report.fail("the rest of the dead letters", failure.chain());
+            return false;
         }
+        *self = Elsewhere::look(instance).await;
         true
     }
 
     /// A command for all of them has not done all where it does not know what there is.
     fn tell_unknown(&self, report: &mut Report) {
-        for (what, why) in &self.records.unknown {
+        for (what, why) in self.unknown() {
             report.fail(what, why);
         }
     }
@@ -148,7 +164,7 @@ impl Fate<'_> {
     ) -> Result<Report, Failure> {
         let numbers = elsewhere.numbers();
         let here: Vec<u64> = ids.iter().filter(|id| !numbers.contains(id)).copied().collect();
-        let mut report = self.here(instance, &named(instance, &here).await?).await?;
+        let mut report = self.here(instance, &elsewhere.named(instance, &here).await?).await?;
         self.there(instance, elsewhere, ids, &mut report, cancel).await;
         Ok(report)
     }
@@ -208,7 +224,7 @@ impl Fate<'_> {
     async fn there(
         self,
         instance: &Instance,
-        Elsewhere { queues, records }: &mut Elsewhere,
+        Elsewhere { queues, records, .. }: &mut Elsewhere,
         chosen: &[u64],
         report: &mut Report,
         cancel: &CancellationToken,
@@ -226,22 +242,9 @@ impl Fate<'_> {
     }
 }
 
-fn no_letter(id: u64) -> String {
-    format!("there is no dead letter {id}; `afterimage dlq list` names them")
-}
-
 async fn letter(instance: &Instance, id: u64) -> Result<Option<DeadLetter>, Failure> {
     let found = instance.letters.list(id.checked_sub(1), 1).await?;
     Ok(found.into_iter().find(|letter| letter.id == id))
-}
-
-/// All of those numbers, or a refusal before anything is done.
-async fn named(instance: &Instance, ids: &[u64]) -> Result<Vec<DeadLetter>, Failure> {
-    let mut letters = Vec::with_capacity(ids.len());
-    for id in ids {
-        letters.push(letter(instance, *id).await?.ok_or_else(|| Failure::failed(no_letter(*id)))?);
-    }
-    Ok(letters)
 }
 
 /// One line for every policy that would have handled the event; one in the bucket's name when there is none.
@@ -309,7 +312,7 @@ async fn shown(
     let mut all: Vec<DeadLetterView> = letters.collect();
     all.extend(queue_letters::views(&elsewhere.queues, only));
     all.extend(elsewhere.records.views(instance, only).await);
-    let not_asked = elsewhere.records.unknown.iter().map(|(what, why)| format!("{what}: {why}"));
+    let not_asked = elsewhere.unknown().map(|(what, why)| format!("{what}: {why}"));
     Ok(Answer::DeadLetters(DeadLetters {
         now_ms: instance.now().0,
         letters: all,
@@ -322,11 +325,52 @@ async fn shown(
 mod tests {
     use super::*;
     use crate::instance::tests::opened;
+    use crate::intake::Intake;
     use crate::wiring::archiving_of_own_table;
+    use aws::{SqsQueue, SqsSettings};
+    use aws_sdk_sqs::config::retry::RetryConfig;
+    use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+    use engine::driver::Policies;
     use engine::memory::clock::MemoryClock;
     use engine::ports::objects::Attributes;
     use lifecycle::time::UnixMs;
     use std::sync::Arc;
+
+    /// A queue at an address where nobody listens.
+    fn away(instance: &Instance) -> Intake {
+        let keys = Credentials::new("test", "test", None, None, "test");
+        let config = aws::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("us-east-1"))
+            .endpoint_url("http://127.0.0.1:9")
+            .retry_config(RetryConfig::disabled())
+            .credentials_provider(SharedCredentialsProvider::new(keys))
+            .build();
+        let queue = SqsQueue::new(&config, "away", SqsSettings::default(), instance.clock.clone());
+        Intake { name: "sqs://away".to_owned(), queue: Arc::new(queue), policies: Policies::default() }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_does_not_answer_hides_no_other_letters_and_is_told() {
+        let (_root, instance) = opened(Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)))).await;
+        let archiving = archiving_of_own_table(&instance, "Orders").await.unwrap();
+        let name = ObjectKey::new(".afterimage/aside/Orders/1-whole.json").unwrap();
+        let text = r#"{"format":1,"table":"Orders","why":"no image","record":{}}"#;
+        let writer = archiving.writer(&instance).unwrap();
+        assert!(writer.put_new(&name, text.into(), &Attributes::default()).await.unwrap());
+        instance.intakes.write().unwrap().insert("sqs://away".to_owned(), away(&instance));
+        let cancel = CancellationToken::new();
+        let listed = act(&instance, DeadLetterAct::List, "alice", &cancel).await.unwrap();
+        let Answer::DeadLetters(listed) = listed else { panic!("it is a list") };
+        assert_eq!((listed.letters.len(), listed.letters[0].why.as_str()), (1, "no image"));
+        assert!(listed.unknown.iter().any(|unknown| unknown.starts_with("sqs://away: ")), "{:?}", listed.unknown);
+        // Which numbers it has, nobody knows.
+        let shown = act(&instance, DeadLetterAct::Show { id: 4711 }, "alice", &cancel).await.unwrap_err();
+        assert!(shown.chain().contains("sqs://away cannot be asked"), "{}", shown.chain());
+        let dropped = act(&instance, DeadLetterAct::Drop { ids: None }, "alice", &cancel).await.unwrap();
+        let Answer::Done(Done { reports }) = dropped else { panic!("it is a report") };
+        assert_eq!((reports[0].counts.get("dropped"), reports[0].failures), (Some(&1), 1), "and not all was done");
+    }
 
     /// What a newer version laid aside is no rubbish, and neither is what cannot be read just now.
     #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod clean;
 pub(crate) mod config_check;
 pub(crate) mod credentials;
 pub(crate) mod dead_letters;
+mod feed_status;
 pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod ls;

@@ -9,7 +9,7 @@ use crate::intake::Intake;
 use crate::limits::DEAD_LETTERS_LISTED;
 use aws::QueueLetter;
 use engine::ports::journal::Entry;
-use engine::report::Report;
+use engine::report::{Report, chain};
 use lifecycle::ids::PolicyName;
 
 /// The letters of one queue, looked at, and hidden from others until they are let go.
@@ -27,22 +27,25 @@ impl Looked {
     }
 }
 
-/// Looks into every queue.
-pub(super) async fn look(instance: &Instance) -> Result<Vec<Looked>, Failure> {
-    let mut all = Vec::new();
+/// Looks into every queue; and which cannot be asked, with the reason, which holds up no other.
+pub(super) async fn look(instance: &Instance) -> (Vec<Looked>, Vec<(String, String)>) {
+    let (mut all, mut unknown) = (Vec::new(), Vec::new());
     for intake in instance.all_intakes() {
-        let letters = intake.queue.look_at_letters(DEAD_LETTERS_LISTED).await?;
-        all.push(Looked { more: letters.len() >= DEAD_LETTERS_LISTED, intake, letters });
+        match intake.queue.look_at_letters(DEAD_LETTERS_LISTED).await {
+            Ok(letters) => all.push(Looked { more: letters.len() >= DEAD_LETTERS_LISTED, intake, letters }),
+            Err(error) => unknown.push((intake.name, chain(&error))),
+        }
     }
-    Ok(all)
+    (all, unknown)
 }
 
-/// Ends looking: whatever is still there can be received again.
+/// Ends looking: whatever is still there can be received again. A queue that cannot be asked keeps no other one's hidden.
 pub(super) async fn let_go(all: &[Looked]) -> Result<(), Failure> {
+    let mut ended = Ok(());
     for Looked { intake, letters, .. } in all {
-        intake.queue.let_go(letters).await?;
+        ended = ended.and(intake.queue.let_go(letters).await);
     }
-    Ok(())
+    Ok(ended?)
 }
 
 /// Those numbers of them that are there.

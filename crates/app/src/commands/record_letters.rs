@@ -108,10 +108,11 @@ async fn aside_of(instance: &Instance, archiving: &Archiving) -> Result<(Vec<Lai
 impl Letters {
     /// Ends looking: whatever is still in a queue can be received again.
     pub(super) async fn let_go(&self) -> Result<(), Failure> {
+        let mut ended = Ok(());
         for Queue { queue, letters, .. } in &self.queues {
-            queue.let_go(letters).await?;
+            ended = ended.and(queue.let_go(letters).await);
         }
-        Ok(())
+        Ok(ended?)
     }
 
     /// Their numbers.

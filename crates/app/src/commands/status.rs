@@ -1,12 +1,13 @@
 //! `status`: how everything stands, and what a person should look at (`--check` fails when there is any of it).
 
 use super::clean::next_clean;
-use crate::answer::{Answer, ArchiveStatus, BucketStatus, FeedStatus, PolicyStatus, QueueStatus, Status};
+use super::feed_status::feed_status;
+use crate::answer::{Answer, ArchiveStatus, BucketStatus, PolicyStatus, QueueStatus, Status};
 use crate::archiving::Archiving;
 use crate::exit::Failure;
 use crate::gone_tables::archivings_with_notes;
 use crate::instance::{Instance, Setting, UNPOISONED, Untold};
-use crate::limits::{ARCHIVE_LAG_MAX, FEED_LAG_MAX, RECONCILE_AGE_MAX};
+use crate::limits::{ARCHIVE_LAG_MAX, RECONCILE_AGE_MAX};
 use engine::config::LOCAL_SERVICE;
 use engine::error::PortResult;
 use engine::flows::follow::ShardSeen;
@@ -16,7 +17,6 @@ use engine::ports::catalog::{PolicyState, Totals};
 use engine::ports::events::Backlog;
 use engine::report::chain;
 use engine::steps::aside::laid_aside;
-use engine::steps::outbox::waiting;
 use engine::steps::shard_places::{GAPS_PREFIX, Gap, ShardPlaces};
 use lifecycle::keep::Keep;
 use lifecycle::time::UnixMs;
@@ -228,40 +228,6 @@ async fn archive_status(
     }
 }
 
-/// How a table's feed stands. It holds up nothing: what is wrong with it is told here.
-async fn feed_status(
-    instance: &Instance,
-    archiving: &Archiving,
-    now: UnixMs,
-    problems: &mut Vec<String>,
-) -> Option<FeedStatus> {
-    let (table, to) = (&archiving.config.table, archiving.config.feed.as_ref()?.to.to_string());
-    let look = async {
-        let reader = archiving.objects(instance)?;
-        Ok::<_, Failure>(waiting(reader.as_ref(), &archiving.config.table.name, None).await?)
-    };
-    let items = look.await.map(|page| page.items).unwrap_or_else(|failure| {
-        problems.push(format!("{table}: what its feed has to tell is not known: {}", failure.chain()));
-        Vec::new()
-    });
-    let (waiting, oldest) = (items.iter().map(|item| item.deletions).sum(), items.iter().map(|item| item.since).min());
-    let seen = archiving.feed_seen.now();
-    let since = oldest.map(|at| format!(", {} since {at}", counted(waiting, "deletion waits", "deletions wait")));
-    let since = since.unwrap_or_default();
-    if let Some(trouble) = &seen.trouble {
-        problems.push(format!("{table}: its feed {to} is not told{since}: {trouble}; archiving goes on"));
-    } else if oldest.is_some_and(|oldest| now.since(oldest) > FEED_LAG_MAX) {
-        problems.push(format!("{table}: its feed {to} lies behind{since}"));
-    }
-    Some(FeedStatus {
-        to,
-        waiting,
-        oldest_ms: oldest.map(|at| at.0),
-        told_at_ms: seen.told_at.map(|at| at.0),
-        trouble: seen.trouble,
-    })
-}
-
 fn problems_of_queue(backlog: &Backlog, now: UnixMs, problems: &mut Vec<String>) {
     if let Some(oldest) = backlog.oldest.filter(|oldest| now.since(*oldest) > EVENT_WAIT_MAX) {
         let waiting = counted(backlog.waiting, "event waits", "events wait");
@@ -273,7 +239,7 @@ fn problems_of_queue(backlog: &Backlog, now: UnixMs, problems: &mut Vec<String>)
     }
 }
 
-fn counted(n: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

@@ -161,7 +161,9 @@ fn status(text: &mut String, of: &Status) {
         if let Some(feed) = &archive.feed {
             let oldest = feed.oldest_ms.map(|at| format!(", the oldest {}", relative(UnixMs(at), now)));
             let waiting = plural(feed.waiting, "deletion", "deletions");
-            line(text, format_args!("{table}: told to {}, {waiting} waiting{}", feed.to, oldest.unwrap_or_default()));
+            let least = if feed.more { "at least " } else { "" };
+            let oldest = oldest.unwrap_or_default();
+            line(text, format_args!("{table}: told to {}, {least}{waiting} waiting{oldest}", feed.to));
         }
     }
     let oldest = of.queue.oldest_ms.map(|at| format!(", the oldest from {}", relative(UnixMs(at), now)));

@@ -95,7 +95,7 @@ pub(super) struct PlacedArchive {
     pub(super) destination_at: Range<usize>,
     leases_at: Range<usize>,
     failures_at: Range<usize>,
-    feed_at: Range<usize>,
+    pub(super) feed_at: Range<usize>,
 }
 
 impl Check<'_> {

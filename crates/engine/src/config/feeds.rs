@@ -1,12 +1,13 @@
 //! Where an archive's deletions are told, as the configuration names it: `feed`, `feed_image`, `feed_secret_file`. Pure.
 
+use super::Destination;
 use super::location::Wrong;
 use super::services::{Remote, parse_queue};
 use super::validate::{Check, parts};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use toml::Spanned;
 
 /// A feed.
@@ -121,6 +122,27 @@ impl Check<'_> {
         };
         Some(Some((at, FeedConfig { to, with_image: image.is_some_and(Spanned::into_inner) })))
     }
+
+    /// A feed's file is in no folder whose files are ours, or a policy's.
+    pub(super) fn feed_apart(
+        &mut self,
+        at: &Range<usize>,
+        feed: &FeedConfig,
+        data: Option<&Path>,
+        used: &[&Destination],
+    ) {
+        let FeedTo::File(file) = &feed.to else { return };
+        let data = data.and_then(|path| std::path::absolute(path).ok());
+        let folders = used.iter().filter_map(|destination| match destination {
+            Destination::Folder(folder) => Some((folder.as_path(), destination.to_string())),
+            _ => None,
+        });
+        let data = data.as_deref().map(|data| (data, "data_dir".to_owned()));
+        if let Some((_, whose)) = data.into_iter().chain(folders).find(|(folder, _)| file.starts_with(folder)) {
+            let what = format!("the file {} lies in {whose}", file.display());
+            self.wrong(Some(at.clone()), what, "name a file elsewhere: what lies there is no place for others");
+        }
+    }
 }
 
 enum Parsed {
@@ -133,9 +155,10 @@ fn parse(text: &str) -> Result<Parsed, Wrong> {
     let wrong = |what: &str| Err((format!("feed = \"{}\" {what}", without_secrets(text)), FIX.to_owned()));
     if let Some(path) = text.strip_prefix("file://") {
         let path = Path::new(path);
-        return match path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') {
+        let is_plain = !path.components().any(|part| part == Component::ParentDir);
+        return match path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') && is_plain {
             true => Ok(Parsed::File(path.to_owned())),
-            false => wrong("names no file: it takes three slashes and an absolute path"),
+            false => wrong("names no file: it takes three slashes and an absolute path, without `..`"),
         };
     }
     if text.starts_with("sqs://") {

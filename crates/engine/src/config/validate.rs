@@ -2,6 +2,7 @@
 //!
 //! All problems are collected before any is reported: a person mends the file once.
 
+use super::archives::PlacedArchive;
 use super::location::{self, Wrong};
 use super::raw::{OrOff, RawBreaker, RawConfig, RawEndpoint, RawKeep, RawKeepRules, RawPolicy, RawSpan, RawTerms};
 use super::schedule::{self, Schedule};
@@ -116,6 +117,16 @@ impl Check<'_> {
             archives.iter().flatten().map(|placed| (&placed.destination_at, &placed.archive.destination))
         {
             self.outside_the_data(at, destination, data_dir.as_deref());
+        }
+        let placed = archives.as_deref().unwrap_or_default();
+        let of_tables = tables.iter().flatten().map(|placed| &placed.tables.archive);
+        let of_policies = known.iter().map(|placed| &placed.policy.destination);
+        let used: Vec<&Destination> =
+            placed.iter().map(|placed| &placed.archive.destination).chain(of_tables).chain(of_policies).collect();
+        for PlacedArchive { archive, feed_at, .. } in placed {
+            if let Some(feed) = &archive.feed {
+                self.feed_apart(feed_at, feed, data_dir.as_deref(), &used);
+            }
         }
         let archives = archives.map(|all| all.into_iter().map(|placed| placed.archive).collect());
         let policies = policies.into_iter().map(|placed| placed.map(|placed| placed.policy)).collect::<Option<_>>()?;

@@ -100,12 +100,12 @@ impl Outbox {
     /// What waits, in the order in which it is to be told: streams in that of their beginnings, shards in that of their names,
     /// and each in its own.
     pub async fn waiting(&self, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-        waiting(self.bucket.as_ref(), &self.table, after).await
+        page(self.bucket.as_ref(), FEED_PREFIX, &self.table, after).await
     }
 
     /// What was refused, likewise.
     pub async fn refused(&self, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-        refused(self.bucket.as_ref(), &self.table, after).await
+        page(self.bucket.as_ref(), REFUSED_PREFIX, &self.table, after).await
     }
 
     /// Puts a line that is refused aside; where it lies.
@@ -141,29 +141,21 @@ impl Outbox {
 }
 
 fn name_of(table: &str, stream: &str, shard: &str, [first, last]: [&Sequence; 2], lines: usize) -> ObjectKey {
-    let prefix = prefix(table);
-    let name = format!("{prefix}{stream}/{shard}/{first:0>DIGITS$}-{last:0>DIGITS$}-{lines}{ENDING}");
+    let name = format!("{FEED_PREFIX}{table}/{stream}/{shard}/{first:0>DIGITS$}-{last:0>DIGITS$}-{lines}{ENDING}");
     ObjectKey::new(name).expect("names of tables, streams and shards have some 400 bytes together")
 }
 
-fn prefix(table: &str) -> String {
-    format!("{FEED_PREFIX}{table}/")
-}
-
-/// What waits of a table, one page: for who only looks.
-pub async fn waiting(bucket: &dyn ObjectRead, table: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-    page_under(bucket, &prefix(table), after).await
-}
-
-/// What was refused of a table, one page: for who only looks.
-pub async fn refused(bucket: &dyn ObjectRead, table: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-    page_under(bucket, &format!("{REFUSED_PREFIX}{table}/"), after).await
-}
-
-async fn page_under(bucket: &dyn ObjectRead, prefix: &str, after: Option<&ObjectKey>) -> PortResult<Page<Waiting>> {
-    let Page { items, next } = bucket.list(prefix, after, LIST_PAGE).await?;
+/// What lies under one of the two prefixes of a table, one page: for who only looks.
+pub async fn page(
+    bucket: &dyn ObjectRead,
+    prefix: &str,
+    table: &str,
+    after: Option<&ObjectKey>,
+) -> PortResult<Page<Waiting>> {
+    let prefix = format!("{prefix}{table}/");
+    let Page { items, next } = bucket.list(&prefix, after, LIST_PAGE).await?;
     let named = items.into_iter().filter_map(|listed| {
-        let mut parts = listed.key.as_str().strip_prefix(prefix)?.strip_suffix(ENDING)?.split('/').skip(1);
+        let mut parts = listed.key.as_str().strip_prefix(&prefix)?.strip_suffix(ENDING)?.split('/').skip(1);
         let (shard, name) = (parts.next()?.to_owned(), parts.next()?);
         let deletions = name.rsplit('-').next()?.parse().ok()?;
         Some(Waiting { shard, deletions, since: listed.last_modified, name: listed.key })

@@ -211,7 +211,14 @@ pub async fn tables_under(bucket: &dyn ObjectRead, prefix: &str) -> PortResult<V
         let page = bucket.list(prefix, after.as_ref(), 1).await?;
         let first = page.items.into_iter().next();
         let name = first.as_ref().and_then(|listed| listed.key.as_str().strip_prefix(prefix)?.split('/').next());
-        let Some(name) = name else { return Ok(names) };
+        let Some(name) = name else {
+            // An empty page is not the end of a listing.
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(names),
+            }
+            continue;
+        };
         // `0` is the character after `/`.
         after = Some(object(format!("{prefix}{name}0")));
         names.push(name.to_owned());
@@ -221,4 +228,53 @@ pub async fn tables_under(bucket: &dyn ObjectRead, prefix: &str) -> PortResult<V
 /// Names of tables have at most 255 bytes, of streams 65, of shards 65.
 fn object(name: String) -> ObjectKey {
     ObjectKey::new(name).expect("far below the limit of keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::bucket::{MemoryBucket, Versioning};
+    use crate::memory::clock::MemoryClock;
+    use crate::ports::objects::{Attributes, Head, Listed, Object, Page, Retrieval};
+    use async_trait::async_trait;
+    use lifecycle::ids::VersionId;
+
+    /// A store whose listings begin with an empty page that says where they go on.
+    struct Sparse(MemoryBucket);
+
+    #[async_trait]
+    impl ObjectRead for Sparse {
+        async fn head(&self, _: &ObjectKey, _: Option<&VersionId>) -> PortResult<Option<Head>> {
+            unreachable!("it is only listed")
+        }
+        async fn get(
+            &self,
+            _: &ObjectKey,
+            _: Option<&VersionId>,
+            _: Option<std::ops::Range<u64>>,
+        ) -> PortResult<Option<Object>> {
+            unreachable!("it is only listed")
+        }
+        async fn retrieve(&self, _: &ObjectKey, _: &Retrieval) -> PortResult<()> {
+            unreachable!("it is only listed")
+        }
+        async fn list(&self, prefix: &str, after: Option<&ObjectKey>, limit: usize) -> PortResult<Page<Listed>> {
+            match after {
+                Some(after) if after.as_str().ends_with('!') => self.0.list(prefix, Some(after), limit).await,
+                _ => {
+                    let from = after.map_or(prefix, ObjectKey::as_str);
+                    Ok(Page { items: Vec::new(), next: Some(object(format!("{from}!"))) })
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_page_does_not_end_the_search_for_tables() {
+        let bucket = MemoryBucket::new("archive", Versioning::Off, Arc::new(MemoryClock::at(UnixMs(0))));
+        for name in ["Orders/1", "Orders/2", "Users/1"] {
+            bucket.put_object(&object(format!("{GAPS_PREFIX}{name}")), "x", Attributes::default());
+        }
+        assert_eq!(tables_under(&Sparse(bucket), GAPS_PREFIX).await.unwrap(), ["Orders", "Users"]);
+    }
 }
