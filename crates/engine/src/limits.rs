@@ -163,7 +163,7 @@ pub const FEED_LINES: usize = 500;
 pub const FEED_BYTES: usize = 256 << 10;
 /// How long one telling may take: shorter than what is left of a lease that need not be renewed yet.
 pub const FEED_TELL_MAX: SpanMs = SpanMs::seconds(40);
-/// Lines that may be refused for good, and none taken, before that counts as the other side's fault and not as theirs.
-pub const FEED_REFUSED_MAX: usize = 8;
+/// Lines in a row that may be refused for good before that counts as the other side's fault and not as theirs.
+pub const FEED_REFUSED_MAX: usize = 32;
 /// How often a feed looks for what other processes put into its outbox.
 pub const FEED_LOOK_EVERY: SpanMs = SpanMs::seconds(15);

@@ -16,6 +16,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -107,6 +109,14 @@ fn a_file_is_told_every_deletion_in_order_whoever_is_killed_and_is_repaired_and_
     });
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert!(folder.ok(&["status"]).contains("/deletions.jsonl, 0 deletions waiting"));
+
+    // Made by somebody else, who lets others read it: it is told, and so is that.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    delete(&tables, &["later"]);
+    folder.wait("a line", |_| lines(&path).iter().any(|line| id_of(line) == "later"));
+    assert!(folder.log().contains("others can read what was deleted"), "{}", folder.log());
     assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 
@@ -134,10 +144,9 @@ impl Posted {
     }
 }
 
-/// A web server that answers with these, one after the other, and 200 from then on.
-fn web_server(listener: TcpListener, mut answers: Vec<u16>) -> Receiver<Posted> {
+/// A web server that answers what this says of each body.
+fn web_server(listener: TcpListener, mut answer: impl FnMut(&str) -> u16 + Send + 'static) -> Receiver<Posted> {
     let (tell, posted) = channel();
-    answers.reverse();
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = BufReader::new(client.unwrap());
@@ -152,10 +161,11 @@ fn web_server(listener: TcpListener, mut answers: Vec<u16>) -> Receiver<Posted> 
             }
             let mut body = vec![0; headers["content-length"].parse().unwrap()];
             client.read_exact(&mut body).unwrap();
-            let status = answers.pop().unwrap_or(200);
+            let body = String::from_utf8(body).unwrap();
+            let status = answer(&body);
             let answer = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             client.get_mut().write_all(answer.as_bytes()).unwrap();
-            if tell.send(Posted { headers, body: String::from_utf8(body).unwrap() }).is_err() {
+            if tell.send(Posted { headers, body }).is_err() {
                 return;
             }
         }
@@ -201,7 +211,9 @@ fn a_webhook_that_is_down_holds_up_nothing_and_is_told_all_of_it_signed_when_it_
     assert_eq!(folder.run(&["status", "--check"]).code, 1);
 
     // It is back, and fails once more.
-    let posted = web_server(TcpListener::bind(("127.0.0.1", port)).unwrap(), vec![500, 429]);
+    let mut answers = vec![429, 500];
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let posted = web_server(listener, move |_| answers.pop().unwrap_or(200));
     let mut told: Vec<Posted> = Vec::new();
     while told.iter().skip(2).flat_map(Posted::lines).count() < 3 {
         told.push(posted.recv().unwrap());
@@ -221,6 +233,41 @@ fn a_webhook_that_is_down_holds_up_nothing_and_is_told_all_of_it_signed_when_it_
     assert_eq!(serving.stop(), 0, "{}", folder.log());
     let log = folder.log();
     assert!(!log.contains(SECRET) && !log.contains("secret-path"), "neither secret nor address is in the log");
+}
+
+/// One line that is never taken: it lies aside, the others are told, and the next start tells it once more.
+#[test]
+fn a_line_that_a_webhook_refuses_lies_aside_and_is_told_once_more_at_the_next_start() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let feed =
+        format!("feed = \"http://127.0.0.1:{port}/T1/secret-path?x=1\"\nfeed_secret_file = \"ROOT/feed.secret\"");
+    let (tables, folder) = some(&feed);
+    secret_file(&folder, 0o600);
+    let takes_all = Arc::new(AtomicBool::new(false));
+    let takes = Arc::clone(&takes_all);
+    let posted = web_server(listener, move |body| match takes.load(Ordering::Relaxed) || !body.contains("poison") {
+        true => 200,
+        false => 413,
+    });
+    let serving = serve(&folder);
+    delete(&tables, &["a", "poison", "b"]);
+    let status = folder.wait("that one lies aside", |status| {
+        let feed = &status["archives"][0]["feed"];
+        feed["refused"] == 1 && feed["waiting"] == 0
+    });
+    assert!(status["problems"].to_string().contains("refused 1 deletion for good"), "{status:#}");
+    assert_eq!(folder.run(&["status", "--check"]).code, 1);
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
+
+    takes_all.store(true, Ordering::Relaxed);
+    posted.try_iter().for_each(drop);
+    let serving = serve(&folder);
+    folder.wait("that it is told", |status| status["archives"][0]["feed"]["refused"] == 0);
+    let told: Vec<String> = posted.try_iter().flat_map(|posted| posted.lines()).map(|line| id_of(&line)).collect();
+    assert_eq!(told, ["poison"]);
+    assert_eq!(folder.run(&["status", "--check"]).code, 0);
+    assert_eq!(serving.stop(), 0, "{}", folder.log());
 }
 
 /// Into a queue without an order, each once at least; into one in FIFO order, in that of the shard.

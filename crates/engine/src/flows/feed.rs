@@ -13,18 +13,16 @@
 //! left out. Memory holds one object of the outbox, a few refused lines and a page of names. Laws: I8, I10, I11.
 
 use crate::error::{ErrorKind, PortError, PortResult};
-use crate::limits::{
-    FEED_BYTES, FEED_LOOK_EVERY, FEED_REFUSED_MAX, FEED_TELL_MAX, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY,
-    STREAM_WAIT_MAX, STREAM_WAIT_MIN,
-};
+use crate::limits::{FEED_BYTES, FEED_LOOK_EVERY, FEED_REFUSED_MAX, FEED_TELL_MAX};
 use crate::ports::catalog::Catalog;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::feed::{FeedLine, FeedSink};
 use crate::ports::metrics::{Counter, Metrics};
 use crate::report::chain;
+use crate::steps::hold::{Hold, pause_after};
 use crate::steps::outbox::{Outbox, OutboxPurger, Waiting};
 use lifecycle::ids::ObjectKey;
-use lifecycle::time::{SpanMs, UnixMs};
+use lifecycle::time::UnixMs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -104,10 +102,9 @@ enum Round {
 }
 
 /// What a feeder knows from one round to the next.
-#[derive(Default)]
-struct Known {
-    /// When the lease was last renewed; `None`: it is not held.
-    held: Option<UnixMs>,
+struct Known<'a> {
+    /// The right to tell.
+    hold: Hold<'a>,
     /// An object of which so many lines are told.
     partly: Option<(ObjectKey, usize)>,
     /// What was refused before was told once more.
@@ -119,7 +116,7 @@ struct Known {
 struct Pass {
     /// Some were taken.
     took: bool,
-    /// Those that were refused for good, and why; of several objects only as long as none is taken.
+    /// Those that were refused for good since the last one that was taken, and why.
     refused: Vec<(Waiting, FeedLine, PortError)>,
     /// Objects of which every line was taken or refused.
     ended: Vec<ObjectKey>,
@@ -130,7 +127,8 @@ struct Pass {
 impl Feeder {
     /// Tells until cancelled.
     pub async fn run(&self, cancel: &CancellationToken) {
-        let (mut known, mut tries) = (Known::default(), 0);
+        let hold = Hold::new(self.leases.as_ref(), self.clock.as_ref(), &self.holder, self.lease.clone());
+        let (mut known, mut tries) = (Known { hold, partly: None, retold: false }, 0);
         while !cancel.is_cancelled() {
             let wait = match self.round(&mut known, cancel).await {
                 Ok(round) => {
@@ -147,7 +145,7 @@ impl Feeder {
                     if self.seen.note_trouble(Some(trouble.clone())) {
                         tracing::warn!(feed = self.lease, "telling is tried again: {trouble}");
                     }
-                    self.pause(tries)
+                    pause_after(tries, self.nonces.as_ref())
                 }
             };
             tokio::select! {
@@ -156,23 +154,13 @@ impl Feeder {
                 () = self.clock.sleep(wait) => {}
             }
         }
-        if known.held.is_some()
-            && let Err(error) = self.leases.unlease(&self.lease, &self.holder).await
-        {
-            tracing::warn!(lease = self.lease, "not given back, it ends by itself: {}", chain(&error));
-        }
+        known.hold.give_back().await;
     }
 
-    /// Longer with each try.
-    fn pause(&self, tries: u32) -> SpanMs {
-        let whole = STREAM_WAIT_MIN.0.saturating_mul(1 << tries.min(16)).min(STREAM_WAIT_MAX.0);
-        SpanMs(whole / 2 + self.nonces.jitter(whole / 2 + 1))
-    }
-
-    async fn round(&self, known: &mut Known, cancel: &CancellationToken) -> PortResult<Round> {
+    async fn round(&self, known: &mut Known<'_>, cancel: &CancellationToken) -> PortResult<Round> {
         // From the beginning each time: what was told is gone from there.
         let (mut pass, mut after) = (Pass::default(), None);
-        if !self.keep(known).await? || !self.retell(known, cancel).await? {
+        if !known.hold.keep().await? || !self.retell(known, cancel).await? {
             return Ok(Round::Others);
         }
         loop {
@@ -190,31 +178,24 @@ impl Feeder {
                 break;
             }
         }
-        if let (true, Some(why)) = (self.seen.note_damaged(pass.damaged.clone()), pass.damaged) {
+        if let (true, Some(why)) = (self.seen.note_damaged(pass.damaged.clone()), &pass.damaged) {
             tracing::error!(feed = self.lease, "deletions that are archived are not told: {why}");
         }
+        if pass.took {
+            self.settle(&mut pass).await?;
+        }
         match pass.refused.pop() {
+            // Nothing was taken: that may be the other side's fault.
             Some((_, _, error)) => Err(error),
             None => Ok(if pass.took { Round::More } else { Round::Empty }),
         }
-    }
-
-    /// Takes or renews the lease when that is due; `false`: another one has it.
-    async fn keep(&self, known: &mut Known) -> PortResult<bool> {
-        let now = self.clock.now();
-        if known.held.is_some_and(|held| now.since(held) < SHARD_LEASE_RENEW_EVERY) {
-            return Ok(true);
-        }
-        let has = self.leases.lease(&self.lease, &self.holder, now, now.plus(SHARD_LEASE_FOR)).await?;
-        known.held = has.then_some(now);
-        Ok(has)
     }
 
     /// Tells one object's lines, then removes it; `false`: another process tells by now.
     async fn tell(
         &self,
         waiting: &Waiting,
-        known: &mut Known,
+        known: &mut Known<'_>,
         pass: &mut Pass,
         cancel: &CancellationToken,
     ) -> PortResult<bool> {
@@ -231,9 +212,9 @@ impl Feeder {
             Some((name, told)) if *name == waiting.name => *told,
             _ => 0,
         };
-        let (mut most, mut refused) = (self.sink.at_once(), Vec::new());
+        let mut most = self.sink.at_once();
         while let Some(left) = lines.get(told..).filter(|left| !left.is_empty()) {
-            if !self.keep(known).await? {
+            if !known.hold.keep().await? {
                 return Ok(false);
             }
             let next = &left[..together(left, most)];
@@ -242,6 +223,8 @@ impl Feeder {
                 Some(Ok(())) => {
                     pass.took = true;
                     most = (most * 2).min(self.sink.at_once());
+                    // What was refused before it was refused for its own sake.
+                    self.settle(pass).await?;
                 }
                 Some(Err(error)) if !matches!(error.kind, ErrorKind::Invalid(_)) => return Err(error),
                 // One of them is refused: which?
@@ -249,19 +232,16 @@ impl Feeder {
                     most = next.len() / 2;
                     continue;
                 }
-                Some(Err(error)) if !pass.took && pass.refused.len() + refused.len() + 1 >= FEED_REFUSED_MAX => {
-                    return Err(error);
-                }
-                Some(Err(error)) => refused.push((waiting.clone(), next[0].clone(), error)),
+                Some(Err(error)) if pass.refused.len() + 1 >= FEED_REFUSED_MAX => return Err(error),
+                Some(Err(error)) => pass.refused.push((waiting.clone(), next[0].clone(), error)),
             }
             told += next.len();
-            if refused.is_empty() {
+            if pass.refused.is_empty() {
                 known.partly = Some((waiting.name.clone(), told));
             }
         }
-        pass.refused.append(&mut refused);
         pass.ended.push(waiting.name.clone());
-        if pass.took || pass.refused.is_empty() {
+        if pass.refused.is_empty() {
             self.settle(pass).await?;
             known.partly = None;
         }
@@ -309,16 +289,21 @@ impl Feeder {
     }
 
     /// Tells what lies aside once more: the other side may take it by now. `false`: another process tells by now.
-    async fn retell(&self, known: &mut Known, cancel: &CancellationToken) -> PortResult<bool> {
+    async fn retell(&self, known: &mut Known<'_>, cancel: &CancellationToken) -> PortResult<bool> {
         let mut after = None;
         while !known.retold {
             let page = self.outbox.refused(after.as_ref()).await?;
             for Waiting { name, shard, .. } in &page.items {
                 let lines = match self.outbox.read(name).await {
-                    Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => continue,
+                    // Somebody deleted its file by hand, or nobody will ever read it: the deletion itself is archived.
+                    Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                        tracing::warn!(feed = self.lease, "what it refused is forgotten: {}", chain(&error));
+                        self.purger.remove(name).await?;
+                        continue;
+                    }
                     lines => lines?.unwrap_or_default(),
                 };
-                if !self.keep(known).await? {
+                if !known.hold.keep().await? {
                     return Ok(false);
                 }
                 match self.tell_some(shard, &lines, cancel).await {

@@ -12,14 +12,14 @@
 use crate::error::{ErrorKind, PortResult};
 use crate::flows::archive::{Archive, Batch};
 use crate::limits::{
-    PLACES_LOOK_EVERY, SHARD_CHECKPOINT_EVERY, SHARD_IDLE, SHARD_LEASE_FOR, SHARD_LEASE_RENEW_EVERY, SHARDS_IN_FLIGHT,
-    SHARDS_LOOK_EVERY, STREAM_WAIT_MAX, STREAM_WAIT_MIN,
+    PLACES_LOOK_EVERY, SHARD_CHECKPOINT_EVERY, SHARD_IDLE, SHARD_LEASE_RENEW_EVERY, SHARDS_IN_FLIGHT, SHARDS_LOOK_EVERY,
 };
 use crate::ports::catalog::Catalog;
 use crate::ports::clock::{Clock, Nonces};
 use crate::ports::metrics::Counter;
 use crate::ports::streams::{Change, Position, Read, RecordStream, Shard, ShardId, StreamRecord};
 use crate::report::chain;
+use crate::steps::hold::{Hold, pause_after};
 use crate::steps::outbox::Outbox;
 use crate::steps::shard_places::{Place, ShardPlaces};
 use futures_util::StreamExt;
@@ -261,7 +261,7 @@ impl Follower {
 
     async fn read_shard(&self, shard: &ShardId, cancel: &CancellationToken) -> Ended {
         let lease = format!("shard-{}-{}-{shard}", self.archive.table, self.stream.name());
-        let mut hold = Hold { follower: self, lease, held: None };
+        let mut hold = Hold::new(self.leases.as_ref(), self.clock.as_ref(), &self.holder, lease);
         let mut tries = 0;
         let ended = loop {
             let mut reading = Reading { follower: self, shard, place: Place::default(), written_at: None, lost: false };
@@ -284,44 +284,10 @@ impl Follower {
 
     /// Waits longer with each try; whether it was cancelled.
     async fn pause(&self, tries: u32, cancel: &CancellationToken) -> bool {
-        let whole = STREAM_WAIT_MIN.0.saturating_mul(1 << tries.min(16)).min(STREAM_WAIT_MAX.0);
-        let wait = SpanMs(whole / 2 + self.nonces.jitter(whole / 2 + 1));
+        let wait = pause_after(tries, self.nonces.as_ref());
         tokio::select! {
             () = cancel.cancelled() => true,
             () = self.clock.sleep(wait) => cancel.is_cancelled(),
-        }
-    }
-}
-
-/// The right to read a shard.
-struct Hold<'a> {
-    follower: &'a Follower,
-    lease: String,
-    /// When it was last renewed.
-    held: Option<UnixMs>,
-}
-
-impl Hold<'_> {
-    /// Takes or renews it when that is due; `false`: another one has it.
-    async fn keep(&mut self) -> PortResult<bool> {
-        let now = self.follower.clock.now();
-        if self.held.is_some_and(|held| now.since(held) < SHARD_LEASE_RENEW_EVERY) {
-            return Ok(true);
-        }
-        let until = now.plus(SHARD_LEASE_FOR);
-        let Follower { leases, holder, .. } = self.follower;
-        let has = leases.lease(&self.lease, holder, now, until).await?;
-        self.held = has.then_some(now);
-        Ok(has)
-    }
-
-    async fn give_back(self) {
-        if self.held.is_none() {
-            return;
-        }
-        let Follower { leases, holder, .. } = self.follower;
-        if let Err(error) = leases.unlease(&self.lease, holder).await {
-            tracing::warn!(lease = self.lease, "not given back, it ends by itself: {}", chain(&error));
         }
     }
 }

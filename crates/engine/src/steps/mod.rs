@@ -7,6 +7,7 @@ pub mod away;
 pub mod by_original;
 pub mod condition;
 pub mod copy_rows;
+pub(crate) mod hold;
 pub mod journal_lines;
 pub mod json_object;
 pub mod keys;

@@ -33,6 +33,8 @@ struct Heard {
     failing: AtomicUsize,
     /// The records whose lines it refuses for good; `*` refuses all.
     refused: Mutex<BTreeSet<&'static str>>,
+    /// It refuses everything once it has heard so many lines.
+    breaks_at: Mutex<Option<usize>>,
 }
 
 #[async_trait]
@@ -40,7 +42,8 @@ impl FeedSink for Heard {
     async fn tell(&self, shard: &str, lines: &[FeedLine]) -> PortResult<()> {
         let refused = self.refused.lock().unwrap().clone();
         let id = |line: &FeedLine| serde_json::from_str::<Value>(&line.text).unwrap()["keys"]["id"]["S"].clone();
-        if lines.iter().any(|line| refused.contains("*") || refused.contains(id(line).as_str().unwrap())) {
+        let is_broken = self.breaks_at.lock().unwrap().is_some_and(|lines| self.len() >= lines);
+        if is_broken || lines.iter().any(|line| refused.contains("*") || refused.contains(id(line).as_str().unwrap())) {
             return Err(PortError::new("tell", "the test", ErrorKind::Invalid("it is not taken".to_owned())));
         }
         let fails = self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
@@ -218,6 +221,36 @@ async fn a_line_that_is_refused_for_good_is_laid_aside_and_told_once_more_by_the
     world.logs.expect("refused for good");
 }
 
+#[tokio::test]
+async fn who_dies_while_a_line_is_laid_aside_loses_none() {
+    for k in 1.. {
+        let (world, stream, heard) = new();
+        *heard.refused.lock().unwrap() = BTreeSet::from(["b"]);
+        stream.begin("0", None);
+        delete(&world, &stream, "0", &["a", "b", "c", "d"]);
+        let faults = Arc::new(Faults::die_at(k, if k % 2 == 0 { Death::Before } else { Death::After }));
+        let (follower, feeder) = process(&world, &stream, &heard, Arc::clone(&faults) as _);
+        let cancel = CancellationToken::new();
+        let is_dead = tokio::select! {
+            biased;
+            () = faults.death() => true,
+            _ = join(follower.run(&cancel), feeder.run(&cancel)) => unreachable!("they run until they are cancelled"),
+            () = time_passes(&world, || aside(&world).len() == 1 && waiting(&world).is_empty()) => false,
+        };
+        let next = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+        let caught_up = || next.0.seen.shards().values().any(|seen| seen.caught_up_at.is_some());
+        run(&world, &next, || caught_up() && waiting(&world).is_empty() && heard.firsts()["0"].len() == 3).await;
+        assert_eq!((&heard.firsts()["0"][..], aside(&world).len()), (&[1, 3, 4][..], 1), "k = {k}");
+        if !is_dead {
+            assert!(k > 10, "it has hardly died");
+            world.logs.expect("refused for good");
+            return;
+        }
+        world.logs.forgive("refused for good");
+        world.logs.forgive("telling is tried again");
+    }
+}
+
 /// Where nothing is taken, nobody knows that it is the lines: all of them wait.
 #[tokio::test]
 async fn where_everything_is_refused_nothing_is_laid_aside_until_something_is_taken() {
@@ -235,6 +268,29 @@ async fn where_everything_is_refused_nothing_is_laid_aside_until_something_is_ta
     assert_eq!(heard.firsts()["0"], (2..=10).collect::<Vec<_>>());
     world.logs.expect("telling is tried again");
     world.logs.expect("refused for good");
+}
+
+/// What took lines a moment ago, and refuses all of them now, is wrong itself.
+#[tokio::test]
+async fn a_receiver_that_breaks_while_it_is_told_costs_no_line_its_place() {
+    let (world, stream, heard) = new();
+    heard.failing.store(usize::MAX, Ordering::Relaxed);
+    stream.begin("0", None);
+    let names: Vec<String> = (0..45).map(|n| format!("k{n}")).collect();
+    delete(&world, &stream, "0", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
+    run(&world, &process, || archived(&world).len() == 45 && waiting(&world).len() == 15).await;
+    heard.lines.lock().unwrap().clear();
+    heard.failing.store(0, Ordering::Relaxed);
+    *heard.breaks_at.lock().unwrap() = Some(6);
+    let trouble = || process.1.seen.now().trouble.unwrap_or_default();
+    run(&world, &process, || heard.len() == 6 && trouble().contains("it is not taken")).await;
+    assert_eq!((aside(&world).len(), waiting(&world).len()), (0, 13));
+    *heard.breaks_at.lock().unwrap() = None;
+    run(&world, &process, || waiting(&world).is_empty()).await;
+    assert_eq!((heard.firsts()["0"].len(), aside(&world).len()), (45, 0));
+    assert!(heard.firsts()["0"].is_sorted());
+    world.logs.expect("telling is tried again");
 }
 
 /// One that waits alone is refused: nothing says whose fault it is, until another one is taken.
@@ -270,6 +326,7 @@ async fn what_is_no_object_of_the_outbox_or_does_not_read_back_is_passed_over_an
         put(format!("{FEED_PREFIX}Table/0/{n:06}"), b"of somebody else").await;
     }
     put(format!("{FEED_PREFIX}Table/0/0/1-1-1.jsonl"), b"\xff\n").await;
+    put(format!("{REFUSED_PREFIX}Table/0/0/1-ab-1.jsonl"), b"\xff\n").await;
     let (_, feeder) = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
     let damaged = || feeder.seen.now().damaged.unwrap_or_default();
     let cancel = CancellationToken::new();
@@ -282,8 +339,9 @@ async fn what_is_no_object_of_the_outbox_or_does_not_read_back_is_passed_over_an
     delete(&world, &stream, "0", &["a"]);
     let process = process(&world, &stream, &heard, Arc::clone(&world.faults) as _);
     run(&world, &process, || heard.len() == 1 && waiting(&world).len() == LIST_PAGE + 2).await;
-    assert_eq!(process.1.seen.now().trouble, None);
+    assert_eq!((process.1.seen.now().trouble, aside(&world).len()), (None, 0));
     world.logs.expect("are not told");
+    world.logs.expect("what it refused is forgotten");
 }
 
 #[tokio::test]
