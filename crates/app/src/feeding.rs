@@ -76,3 +76,34 @@ fn file(instance: &Instance, path: &Path) -> Arc<FeedFile> {
     let mut files = instance.feed_files.lock().expect(UNPOISONED);
     files.entry(path.to_owned()).or_insert_with(|| Arc::new(FeedFile::new(path))).clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::opened;
+    use crate::wiring::archiving_of_own_table;
+    use engine::config::RECORDS_BUCKET;
+    use engine::memory::clock::MemoryClock;
+    use engine::ports::objects::Attributes;
+    use engine::steps::outbox::Outbox;
+    use lifecycle::ids::ObjectKey;
+    use lifecycle::time::UnixMs;
+
+    /// Killed between the file and its row: it was told before, and must not be taken for damaged for ever.
+    #[tokio::test]
+    async fn an_object_whose_removal_was_cut_off_is_taken_for_told() {
+        let (root, instance) = opened(Arc::new(MemoryClock::at(UnixMs(1_795_245_972_000)))).await;
+        let archiving = archiving_of_own_table(&instance, "Orders").await.unwrap();
+        let (place, writer) = ("feed/Orders/stream/shard/1-1-1.jsonl", archiving.writer(&instance).unwrap());
+        let name = ObjectKey::new(format!(".afterimage/{place}")).unwrap();
+        assert!(writer.put_new(&name, "{}\n".into(), &Attributes::default()).await.unwrap());
+        let outbox = Outbox::new(writer, "Orders", "local://records", false);
+        assert_eq!(outbox.read(&name).await.unwrap().map(|lines| lines.len()), Some(1));
+        let bucket = root.path().join("data/buckets").join(RECORDS_BUCKET);
+        std::fs::remove_file(bucket.join("%2Eafterimage").join(place)).unwrap();
+        assert_eq!(outbox.read(&name).await.unwrap(), None);
+        assert_eq!(outbox.waiting(None).await.unwrap().items.len(), 1);
+        OutboxPurger::new(archiving.purger(&instance).unwrap()).remove(&name).await.unwrap();
+        assert_eq!(outbox.waiting(None).await.unwrap().items.len(), 0);
+    }
+}

@@ -201,7 +201,10 @@ impl Feeder {
     ) -> PortResult<bool> {
         let lines = match self.outbox.read(&waiting.name).await {
             Ok(Some(lines)) => lines,
-            Ok(None) => return Ok(true),
+            Ok(None) => {
+                self.purger.remove(&waiting.name).await?;
+                return Ok(true);
+            }
             Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
                 pass.damaged.get_or_insert_with(|| chain(&error));
                 return Ok(true);
@@ -303,6 +306,10 @@ impl Feeder {
                     }
                     lines => lines?.unwrap_or_default(),
                 };
+                if lines.is_empty() {
+                    self.purger.remove(name).await?;
+                    continue;
+                }
                 if !known.hold.keep().await? {
                     return Ok(false);
                 }

@@ -19,6 +19,7 @@ use crate::limits::{LIST_PAGE, OUTBOX_BYTES, RECORD_BYTES_MAX};
 use crate::ports::feed::FeedLine;
 use crate::ports::objects::{Attributes, ObjectPurge, ObjectRead, ObjectWrite, Onto, Page, PurgeItem};
 use crate::ports::streams::DeletedRecord;
+use crate::report::chain;
 use futures_util::{TryStreamExt, stream};
 use lifecycle::archive::{Sequence, hash_of};
 use lifecycle::ids::ObjectKey;
@@ -120,9 +121,18 @@ impl Outbox {
         Ok(name)
     }
 
-    /// The lines of an object; `None`: it is gone, since somebody else told it.
+    /// The lines of an object; `None`: it is gone, since somebody else told it, or its bytes are: then it is still to be removed.
     pub async fn read(&self, name: &ObjectKey) -> PortResult<Option<Vec<FeedLine>>> {
-        let Some(mut object) = self.bucket.get(name, None, None).await? else { return Ok(None) };
+        let mut object = match self.bucket.get(name, None, None).await {
+            Ok(Some(object)) => object,
+            Ok(None) => return Ok(None),
+            // A folder's bytes go before what names them: its removal was cut off, and it was told before that.
+            Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+                tracing::warn!(object = %name, "taken for told, since its bytes are gone: {}", chain(&error));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let damaged = |why: &str| PortError::new("read outbox of feed", name, ErrorKind::Damaged(why.to_owned()));
         let mut text = Vec::new();
         while let Some(piece) = object.body.try_next().await? {
