@@ -9,6 +9,7 @@ use super::path::{Sequencer, path_of};
 use super::types::{ListEntry, ListFrom, ListPage, ListRequest, ObjectInfo};
 use crate::sqlite::error_map::Fault;
 use engine::error::{ErrorKind, PortError};
+use engine::ports::objects::{Head, Reach};
 use lifecycle::event::Version;
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
 use lifecycle::time::UnixMs;
@@ -59,6 +60,19 @@ impl Row {
             checksums: self.stored.sums.clone(),
             attributes: self.stored.attributes.clone(),
             parts: self.stored.parts,
+        }
+    }
+
+    /// What the engine's ports tell of it; the row is needed no more.
+    pub(super) fn into_head(self) -> Head {
+        let version_id = self.sequencer.map(|sequencer| VersionId(sequencer.to_string()));
+        Head {
+            version: Version { version_id, etag: self.etag, size: self.size },
+            last_modified: self.last_modified,
+            checksum: self.checksum,
+            storage_class: None,
+            reach: Reach::Readable,
+            metadata: self.stored.attributes.metadata,
         }
     }
 }

@@ -35,22 +35,10 @@ pub(super) struct Stored {
     pub(super) parts: Option<u32>,
 }
 
-/// The JSON of [`Stored`]; short names, since it must fit into an inode.
+/// The JSON of [`Stored`]; short names, since it must fit into an inode. Flat by hand: what serde flattens it reads twice.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredJson {
-    #[serde(flatten, with = "AttributesJson")]
-    attributes: Attributes,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    sums: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<u32>,
-}
-
-/// How [`Attributes`], which say nothing of formats themselves, are written.
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Attributes", default = "Attributes::default")]
-struct AttributesJson {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     #[serde(rename = "encoding", skip_serializing_if = "Option::is_none")]
@@ -67,6 +55,54 @@ struct AttributesJson {
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sums: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<u32>,
+}
+
+impl From<Stored> for StoredJson {
+    fn from(stored: Stored) -> StoredJson {
+        let Stored { attributes, sums, parts } = stored;
+        let Attributes {
+            content_type,
+            content_encoding,
+            content_disposition,
+            content_language,
+            cache_control,
+            expires,
+            metadata,
+            tags,
+        } = attributes;
+        StoredJson {
+            content_type,
+            content_encoding,
+            content_disposition,
+            content_language,
+            cache_control,
+            expires,
+            metadata,
+            tags,
+            sums,
+            parts,
+        }
+    }
+}
+
+impl From<StoredJson> for Stored {
+    fn from(json: StoredJson) -> Stored {
+        let attributes = Attributes {
+            content_type: json.content_type,
+            content_encoding: json.content_encoding,
+            content_disposition: json.content_disposition,
+            content_language: json.content_language,
+            cache_control: json.cache_control,
+            expires: json.expires,
+            metadata: json.metadata,
+            tags: json.tags,
+        };
+        Stored { attributes, sums: json.sums, parts: json.parts }
+    }
 }
 
 impl Stored {
@@ -75,16 +111,14 @@ impl Stored {
         if *self == Stored::default() {
             return None;
         }
-        let Stored { attributes, sums, parts } = self.clone();
-        let json = StoredJson { attributes, sums, parts };
+        let json = StoredJson::from(self.clone());
         Some(serde_json::to_string(&json).expect("text and maps of text always serialize"))
     }
 
     /// Reads [`Stored::to_json`] back.
     pub(super) fn from_json(json: Option<&str>) -> Result<Stored, serde_json::Error> {
         let Some(json) = json else { return Ok(Stored::default()) };
-        let StoredJson { attributes, sums, parts } = serde_json::from_str(json)?;
-        Ok(Stored { attributes, sums, parts })
+        Ok(serde_json::from_str::<StoredJson>(json)?.into())
     }
 }
 

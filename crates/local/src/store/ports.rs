@@ -50,7 +50,7 @@ impl ObjectRead for Reader {
         let mut read = Vec::with_capacity(keys.len());
         for key in keys {
             read.push(match at_once.next().flatten() {
-                Some(found) => found.map(|(info, content)| Some(Small { head: info.head(), content })),
+                Some(found) => found.map(Some),
                 None => small(self, key).await,
             });
         }

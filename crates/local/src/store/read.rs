@@ -12,11 +12,11 @@ use super::limits::{LIST_MAX, READ_TRIES};
 use super::meta::{Label, Stored, encode_hex};
 use super::path::{Layout, key_of, path_of};
 use super::tree::{Tree, is_no_such};
-use super::types::{Found, ListPage, ListRequest, ObjectInfo, ReadRange, Role};
+use super::types::{Found, ListPage, ListRequest, ReadRange, Role};
 use bytes::{Bytes, BytesMut};
 use engine::error::{ErrorKind, PortError, PortResult};
 use engine::limits::{RECORD_BYTES_MAX, STREAM_CHUNK};
-use engine::ports::objects::ByteStream;
+use engine::ports::objects::{ByteStream, Small};
 use futures_util::StreamExt;
 use futures_util::stream;
 use lifecycle::ids::{Checksum, ETag, ObjectKey, VersionId};
@@ -85,10 +85,7 @@ impl Bucket {
 
     /// Small objects, whole: one look into the index and one thread for all of them. `None`: one that the index does not have,
     /// or whose file is not there, must be read the usual way.
-    pub(super) async fn read_small(
-        &self,
-        keys: &[ObjectKey],
-    ) -> PortResult<Vec<Option<PortResult<(ObjectInfo, Bytes)>>>> {
+    pub(super) async fn read_small(&self, keys: &[ObjectKey]) -> PortResult<Vec<Option<PortResult<Small>>>> {
         let (id, wanted, tree) = (self.held.id, keys.to_vec(), self.held.tree()?);
         let find = move |db: &rusqlite::Connection| wanted.iter().map(|key| index::find(db, id, key)).collect();
         let bucket = self.held.info.name.as_str();
@@ -96,7 +93,7 @@ impl Bucket {
         let read = move || {
             let one = |row: Row| {
                 let content = content_of(&tree, &row).transpose()?;
-                Some(content.map(|content| (row.info(), content)))
+                Some(content.map(|content| Small { head: row.into_head(), content }))
             };
             rows.into_iter().map(|row| row.and_then(one)).collect()
         };
