@@ -310,6 +310,15 @@ pub fn hash_of(content: &[u8]) -> String {
     hash(&[content])
 }
 
+/// [`hash_of`] of a content that lies in pieces.
+pub fn hash_of_pieces(pieces: &[&[u8]]) -> String {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut hash = Sha256::new();
+    hash.update((length as u64).to_be_bytes());
+    pieces.iter().for_each(|piece| hash.update(piece));
+    hex(&hash.finalize()[..16])
+}
+
 /// SHA-256 over the parts, each after its length; first 16 bytes, lower-case hex.
 fn hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();

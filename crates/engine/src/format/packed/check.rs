@@ -1,6 +1,6 @@
 //! Checking a pack that is read back: whether it is what was packed, in every column, and in order.
 
-use super::{Column, Columns, Footer, ObjectsSum, RowsDigest, body_of};
+use super::{Column, Columns, Footer, ObjectsSum, RowsDigest, pieces_of};
 
 /// A pack that is gone through, row group by row group.
 #[derive(Default)]
@@ -16,7 +16,7 @@ impl Check {
     /// in their order, or the footer says something else of them, by which they are looked for.
     pub fn group(&mut self, footer: &Footer, group: usize, columns: &Columns) -> bool {
         for row in 0..columns.rows {
-            let Some(object) = columns.text(Column::Object, row).filter(|_| body_of(columns, row).is_some()) else {
+            let Some(object) = columns.text(Column::Object, row).filter(|_| pieces_of(columns, row).is_some()) else {
                 return false;
             };
             if self.last.as_deref().is_some_and(|last| last >= object) {
@@ -24,7 +24,9 @@ impl Check {
             }
             self.digest.add(columns, row);
             self.objects.add(object, columns.text(Column::Etag, row).unwrap_or_default());
-            self.last = Some(object.to_owned());
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.push_str(object);
             self.records += 1;
         }
         let ends = columns.text(Column::Object, 0).zip(self.last.as_deref());

@@ -109,7 +109,12 @@ pub struct Columns {
 impl Columns {
     /// The text of a row; `None`: it has none, or the column was not read.
     pub fn text(&self, column: Column, row: usize) -> Option<&str> {
-        std::str::from_utf8(self.texts.get(&column)?.get(row)?.as_ref()?.data()).ok()
+        std::str::from_utf8(self.bytes(column, row)?).ok()
+    }
+
+    /// The same, not looked at.
+    pub(super) fn bytes(&self, column: Column, row: usize) -> Option<&[u8]> {
+        Some(self.texts.get(&column)?.get(row)?.as_ref()?.data())
     }
 
     /// The number of a row; `None`: the column was not read.

@@ -17,7 +17,7 @@ pub use read::{Footer, Pieces, decode, footer, footer_length};
 pub use write::{PackWriter, Packed, Row, row_of, rows_of};
 
 use bytes::Bytes;
-use lifecycle::archive::hash_of;
+use lifecycle::archive::hash_of_pieces;
 use lifecycle::ids::{ETag, ObjectKey};
 use sha2::{Digest, Sha256};
 
@@ -48,7 +48,7 @@ impl RowsDigest {
     pub fn add(&mut self, columns: &Columns, row: usize) {
         for (column, _, kind) in COLUMNS.iter().filter(|(column, ..)| !matches!(column, Column::Image | Column::Rest)) {
             match kind {
-                Kind::Text { .. } => match columns.text(*column, row) {
+                Kind::Text { .. } => match columns.bytes(*column, row) {
                     Some(text) => {
                         self.0.update((text.len() as u64).to_be_bytes());
                         self.0.update(text);
@@ -102,11 +102,16 @@ impl ObjectsSum {
 
 /// The body of a row, put together; `None`: the row is damaged.
 pub fn body_of(columns: &Columns, row: usize) -> Option<Bytes> {
-    let rest = columns.text(Column::Rest, row)?;
+    pieces_of(columns, row).map(|pieces| pieces.concat().into())
+}
+
+/// The body of a row in pieces, which together have the hash that the row says.
+fn pieces_of(columns: &Columns, row: usize) -> Option<[&[u8]; 3]> {
+    let rest = columns.bytes(Column::Rest, row)?;
     let at = usize::try_from(columns.int(Column::ImageAt, row)?).ok()?;
     let (before, after) = rest.split_at_checked(at)?;
-    let body = format!("{before}{}{}", columns.text(Column::Image, row)?, after.strip_prefix(NO_IMAGE)?);
-    (hash_of(body.as_bytes()) == columns.text(Column::Hash, row)?).then(|| body.into())
+    let pieces = [before, columns.bytes(Column::Image, row)?, after.strip_prefix(NO_IMAGE.as_bytes())?];
+    (hash_of_pieces(&pieces).as_bytes() == columns.bytes(Column::Hash, row)?).then_some(pieces)
 }
 
 /// What stands in the rest of a body where its image was.

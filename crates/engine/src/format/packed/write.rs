@@ -4,6 +4,7 @@ use super::columns::{COLUMNS, Column, Columns, Kind, schema};
 use super::sums::{NOT_YET, OWN_SUM, SUMS, Summed};
 use super::{GROUP_BYTES, GROUP_ROWS, NO_IMAGE, Original, RowsDigest, VERSION};
 use crate::format::archived::BadRecord;
+use bytes::Bytes;
 use lifecycle::archive::{Cause, hash_of};
 use lifecycle::ids::ObjectKey;
 use parquet::basic::{Compression, ZstdLevel};
@@ -15,6 +16,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -46,26 +48,29 @@ struct Ours<'a> {
     cause: &'a str,
     deleted_at: &'a str,
     sequence: &'a str,
-    key: Vec<std::borrow::Cow<'a, str>>,
+    key: Vec<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
 struct Stream<'a> {
-    #[serde(rename = "Keys")]
-    keys: BTreeMap<String, KeyOf>,
+    #[serde(rename = "Keys", borrow)]
+    keys: BTreeMap<Cow<'a, str>, KeyOf<'a>>,
     #[serde(rename = "OldImage", borrow)]
     image: &'a RawValue,
 }
 
 /// A key's value in DynamoDB's JSON.
 #[derive(Deserialize)]
-enum KeyOf {
-    S(String),
-    N(String),
-    B(String),
+enum KeyOf<'a> {
+    #[serde(borrow)]
+    S(Cow<'a, str>),
+    #[serde(borrow)]
+    N(Cow<'a, str>),
+    #[serde(borrow)]
+    B(Cow<'a, str>),
 }
 
-impl KeyOf {
+impl KeyOf<'_> {
     fn parts(&self) -> (&str, &'static str) {
         match self {
             KeyOf::S(value) => (value, "S"),
@@ -187,7 +192,7 @@ pub fn rows_of(originals: &[Original]) -> (Columns, Vec<(ObjectKey, BadRecord)>)
 #[derive(Debug)]
 pub struct Row {
     hash: String,
-    texts: Vec<(Column, Option<ByteArray>)>,
+    texts: [(Column, Option<ByteArray>); 12],
     ints: [(Column, i64); 3],
     size: usize,
 }
@@ -237,16 +242,23 @@ pub fn row_of(original: &Original) -> std::result::Result<Row, BadRecord> {
     let rest = [&text[..at], NO_IMAGE, &text[at + image.len()..]].concat();
     let hash = hash_of(text.as_bytes());
     let owned = |text: &str| Some(ByteArray::from(text));
-    let texts = vec![
+    // What stands in the body as it is shares its memory.
+    let shared = |part: &str| {
+        let at = part.as_ptr().addr().checked_sub(text.as_ptr().addr());
+        let inside = at.map(|at| at..at + part.len()).filter(|range| range.end <= text.len());
+        Some(inside.map_or_else(|| ByteArray::from(part), |range| ByteArray::from(original.body.slice(range))))
+    };
+    let kind = |kind: &'static str| Some(ByteArray::from(Bytes::from_static(kind.as_bytes())));
+    let texts = [
         (Column::Object, owned(original.object.as_str())),
-        (Column::Table, owned(table)),
-        (Column::PartitionKey, owned(partition_key)),
-        (Column::PartitionKeyType, owned(partition_kind)),
-        (Column::SortKey, sort_key.map(|(value, _)| ByteArray::from(value))),
-        (Column::SortKeyType, sort_key.map(|(_, kind)| ByteArray::from(kind))),
-        (Column::Cause, owned(cause.as_str())),
-        (Column::Sequence, owned(sequence)),
-        (Column::Image, Some(ByteArray::from(original.body.slice(at..at + image.len())))),
+        (Column::Table, shared(table)),
+        (Column::PartitionKey, shared(partition_key)),
+        (Column::PartitionKeyType, kind(partition_kind)),
+        (Column::SortKey, sort_key.and_then(|(value, _)| shared(value))),
+        (Column::SortKeyType, sort_key.and_then(|(_, name)| kind(name))),
+        (Column::Cause, kind(cause.as_str())),
+        (Column::Sequence, shared(sequence)),
+        (Column::Image, shared(image)),
         (Column::Rest, Some(ByteArray::from(rest.into_bytes()))),
         (Column::Hash, owned(&hash)),
         (Column::Etag, owned(original.etag.as_str())),
