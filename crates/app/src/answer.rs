@@ -145,6 +145,9 @@ pub(crate) struct ArchiveStatus {
     pub(crate) shards: u64,
     /// How far the reading lies behind, ms: the furthest of them.
     pub(crate) behind_ms: Option<u64>,
+    /// Its destination, or the like, keeps it from being archived.
+    #[serde(default)]
+    pub(crate) held_up: bool,
     /// How many times records of its stream were lost before they could be read.
     pub(crate) gaps: u64,
     /// How many of its records lie aside, since they could not be archived; counting stops at a page.

@@ -50,8 +50,8 @@ pub(crate) struct Archiving {
     followed: RwLock<BTreeMap<String, (Arc<Seen>, CancellationToken)>>,
     /// Why its streams cannot be opened.
     trouble: RwLock<Option<String>>,
-    /// When it was packed last by the schedule, and how much failed.
-    pub(crate) packed: Mutex<Option<(UnixMs, u64)>>,
+    /// When the schedule packed it last without success, and why.
+    pub(crate) not_packed: Mutex<Option<(UnixMs, String)>>,
 }
 
 impl Archiving {
@@ -61,9 +61,9 @@ impl Archiving {
         leases: Kept,
         failures: Option<Arc<SqsQueue>>,
     ) -> Archiving {
-        let (followed, trouble, packed) = (RwLock::default(), RwLock::default(), Mutex::default());
+        let (followed, trouble, not_packed) = (RwLock::default(), RwLock::default(), Mutex::default());
         let (outbox, feed_seen) = (OnceLock::new(), Arc::default());
-        Archiving { config, destination, leases, failures, outbox, feed_seen, followed, trouble, packed }
+        Archiving { config, destination, leases, failures, outbox, feed_seen, followed, trouble, not_packed }
     }
 
     /// The queue of what Lambda gave up, as the configuration names it.

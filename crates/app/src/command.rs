@@ -160,6 +160,13 @@ pub(crate) enum ArchiveAct {
         /// What lies in archive tiers.
         retrieve: RetrieveOf,
     },
+    /// Takes out of an archive what nobody needs any more.
+    Drop {
+        /// Of which service.
+        service: String,
+        /// The object.
+        object: String,
+    },
     /// Packs records.
     Pack {
         /// Of this service.

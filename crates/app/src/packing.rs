@@ -5,7 +5,7 @@
 
 use crate::archiving::Archiving;
 use crate::exit::Failure;
-use crate::instance::Instance;
+use crate::instance::{Instance, UNPOISONED};
 use crate::schedule::wait_until;
 use engine::config::{ArchiveConfig, Packing};
 use engine::flows::pack::{PackRecords, PackRequest};
@@ -86,14 +86,23 @@ pub(crate) async fn pack_by_schedule(instance: Arc<Instance>, archiving: Arc<Arc
                 if packed + removed > 0 {
                     tracing::info!(service = %service, packed, removed, "archived records were packed");
                 }
-                *archiving.packed.lock().expect(crate::instance::UNPOISONED) = Some((instance.now(), report.failures));
+                let first = report.failed.first().map(|failed| format!("{}: {}", failed.object, failed.why));
+                note(&archiving, first.map(|first| (instance.now(), first)));
             }
-            Err(failure) => tracing::error!(service = %service, "cannot pack: {}", failure.chain()),
+            Err(failure) => {
+                tracing::error!(service = %service, "cannot pack: {}", failure.chain());
+                note(&archiving, Some((instance.now(), failure.chain())));
+            }
         }
         if !wait_until(&instance, again, now, &cancel).await {
             return;
         }
     }
+}
+
+/// Keeps for `status` how packing ended.
+fn note(archiving: &Archiving, ended: Option<(UnixMs, String)>) {
+    *archiving.not_packed.lock().expect(UNPOISONED) = ended;
 }
 
 /// The last day that is over, and had time for its last records.

@@ -78,6 +78,13 @@ pub(crate) enum ArchiveVerb {
         #[command(flatten)]
         retrieve: RetrieveArgs,
     },
+    /// Take away a damaged pack whose records are all there as objects, a note of a gap, or refused lines of a feed; never a record
+    Drop {
+        /// Of this service
+        service: String,
+        /// The object's name, as `status` or a report gives it
+        object: String,
+    },
     /// Pack records into Parquet now, whatever the configuration's schedule is; nothing is removed but what it says
     Pack {
         /// Of this service
@@ -232,6 +239,7 @@ impl ArchiveVerb {
             ArchiveVerb::Report { month, service, csv: _, html: _, retrieve } => {
                 ArchiveAct::Report { service, month, retrieve: retrieve.of() }
             }
+            ArchiveVerb::Drop { service, object } => ArchiveAct::Drop { service, object },
             ArchiveVerb::Pack { service, days, dry_run } => {
                 ArchiveAct::Pack { service, days: days.days(now)?, dry_run }
             }

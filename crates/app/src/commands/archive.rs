@@ -1,5 +1,6 @@
 //! `archive …`: what was archived of deleted records, and putting it back.
 
+use super::archive_drop::drop_object;
 use super::archive_query::{self, Asked};
 use super::archive_self_test::self_test;
 use super::retrieval::{refused, sum_of, told};
@@ -67,6 +68,7 @@ pub(crate) async fn act(
             let asked = Asked { service: service.as_ref(), retrieve, feed, cancel };
             archive_query::report(instance, month, &asked).await
         }
+        ArchiveAct::Drop { service, object } => drop_object(instance, service, object, who).await,
         ArchiveAct::Pack { service, days, dry_run } => {
             let service = known_service(instance, service).await?;
             let request = PackRequest { service: service.clone(), days: range(*days), dry_run: *dry_run };
@@ -93,7 +95,7 @@ pub(super) const NO_ARCHIVE: &str = "no table's deleted records are archived: ma
                                      [[archive]] to the configuration";
 
 /// A service that some table's records lie under.
-async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
+pub(super) async fn known_service(instance: &Instance, name: &str) -> Result<ServiceName, Failure> {
     let service = ServiceName::new(name).map_err(Failure::usage)?;
     let known: BTreeSet<ServiceName> =
         instance.all_archivings().iter().map(|archiving| archiving.config.service.clone()).collect();
@@ -166,7 +168,7 @@ async fn archives(
     Ok(readers)
 }
 
-async fn of_service(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Archiving>>, Failure> {
+pub(super) async fn of_service(instance: &Instance, service: &ServiceName) -> Result<Vec<Arc<Archiving>>, Failure> {
     let all = instance.all_archivings().into_iter();
     let mut of: Vec<Arc<Archiving>> = all.filter(|archiving| archiving.config.service == *service).collect();
     if of.is_empty() {

@@ -82,8 +82,8 @@ pub(super) async fn feed_status(
         let (words, place) = (refused.in_words("deletion", "deletions"), &archiving.config.destination);
         problems.push(format!(
             "{table}: its feed {to} refused {words} for good, which lie under {REFUSED_PREFIX}{}/ of {place} (the log says \
-             why): `serve` tells them once more at its next start; delete what nobody needs",
-            table.name
+             why): `serve` tells them once more at its next start; `afterimage archive drop {} OBJECT` takes away what nobody needs",
+            table.name, archiving.config.service
         ));
     }
     Some(FeedStatus {

@@ -1,6 +1,7 @@
 //! The commands, one file per verb.
 
 pub(crate) mod archive;
+mod archive_drop;
 pub(crate) mod archive_enable;
 mod archive_query;
 pub(crate) mod archive_self_test;

@@ -191,6 +191,7 @@ async fn archive_status(
     problems.extend(troubles.map(|trouble| format!("{table}: deleted records are not archived: {trouble}")));
     let shards: Vec<ShardSeen> = followed.values().flat_map(|seen| seen.shards().into_values()).collect();
     let troubles: BTreeSet<&String> = shards.iter().filter_map(|seen| seen.trouble.as_ref()).collect();
+    let held_up = !troubles.is_empty();
     problems.extend(troubles.into_iter().map(|trouble| format!("{table}: archiving is held up: {trouble}")));
     let behind = shards.iter().filter_map(|seen| seen.caught_up_at.max(seen.last)).map(|at| now.since(at)).max();
     if let Some(behind) = behind.filter(|behind| *behind > ARCHIVE_LAG_MAX) {
@@ -210,13 +211,18 @@ async fn archive_status(
         let (from, until) = (edge(gap.after_at, "its beginning"), edge(gap.before_at, "its end"));
         problems.push(format!(
             "{table}: the stream forgot what happened between {from} and {until} before it was read (shard {}): deletions \
-             may be lost; delete the \
-             object under {GAPS_PREFIX} once you know",
-            gap.shard
+             may be lost; `afterimage archive drop {} {}` takes this note away once you know",
+            gap.shard,
+            archiving.config.service,
+            gap.object.as_ref().map_or(GAPS_PREFIX, |object| object.as_str())
         ));
+    }
+    if let Some((at, why)) = archiving.not_packed.lock().expect(UNPOISONED).as_ref() {
+        problems.push(format!("{table}: not all of its records could be packed at {at}: {why}"));
     }
     let feed = feed_status(instance, archiving, now, problems).await;
     ArchiveStatus {
+        held_up,
         feed,
         table,
         service: archiving.config.service.to_string(),

@@ -150,8 +150,9 @@ fn status(text: &mut String, of: &Status) {
         line(text, format_args!("buckets without a policy: {}", unprotected.join(", ")));
     }
     for archive in &of.archives {
-        let ArchiveStatus { table, service, destination, shards, behind_ms, .. } = archive;
+        let ArchiveStatus { table, service, destination, shards, behind_ms, held_up, .. } = archive;
         let behind = match behind_ms {
+            _ if *held_up => "held up".to_owned(),
             None => "not read yet".to_owned(),
             Some(ms) if SpanMs(*ms) < CAUGHT_UP => "caught up".to_owned(),
             Some(ms) => format!("{} behind", SpanMs(*ms)),

@@ -197,6 +197,45 @@ fn the_daemon_packs_by_its_schedule() {
     assert_eq!(rows(&folder, "SELECT count(*) AS n FROM deletions"), [json!({ "n": 32 })]);
 }
 
+/// Whoever watches the daemon learns that it cannot pack, and the remedy that it names is one.
+#[test]
+fn a_damaged_pack_is_told_by_status_and_goes_by_the_command_that_is_named() {
+    let (_tables, folder) = some("pack = \"hourly\"");
+    let count = "SELECT count(*) AS n FROM deletions";
+    for is_gone in [false, true] {
+        let serving = serve(&folder);
+        ok(&folder, &["pack", "orders"]);
+        assert_eq!(serving.stop(), 0);
+        let pack = packs(&folder).into_iter().max().unwrap();
+        match is_gone {
+            true => fs::remove_file(&pack).unwrap(),
+            false => fs::write(&pack, "PAR1").unwrap(),
+        }
+        let serving = serve(&folder);
+        let status = || folder.run(&[CONFIG, &["status", "--check"]].concat());
+        folder.wait("what is wrong", |_| status().out.contains("could be packed"));
+        let said = status();
+        assert_eq!(said.code, 1, "{}", said.out);
+        let remedy = said.out.split('`').find(|part| part.starts_with("afterimage archive drop ")).unwrap();
+        let words: Vec<&str> = remedy.split(' ').skip(2).collect();
+        // The pack, and its note.
+        let said = ok(&folder, &words);
+        assert!(said.contains("2 dropped"), "{said}");
+        ok(&folder, &["pack", "orders"]);
+        assert_eq!(rows(&folder, count), [json!({ "n": 32 })]);
+        // What can be read, and records, stay.
+        let pack = packs(&folder).into_iter().max().unwrap();
+        let pack = pack.strip_prefix(folder.data().join("buckets/archive")).unwrap().to_str().unwrap();
+        let listed = ok(&folder, &["ls", "orders", "--json"]);
+        let record: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+        for name in [pack, record["object"].as_str().unwrap()] {
+            let refused = archive(&folder, &["drop", "orders", name]);
+            assert_eq!((refused.code, refused.out.contains("FAILED")), (1, true), "{}", refused.out);
+        }
+        assert_eq!(serving.stop(), 0);
+    }
+}
+
 #[test]
 fn a_damaged_pack_is_told_as_not_needed_while_that_is_known_and_as_not_counted_otherwise() {
     let (tables, folder) = some("");
@@ -225,7 +264,7 @@ fn a_damaged_pack_is_told_as_not_needed_while_that_is_known_and_as_not_counted_o
     assert!(ended.err.contains(not_needed), "{}", ended.err);
     let ended = archive(&folder, &["pack", "orders"]);
     let said = format!("{}{}", ended.out, ended.err);
-    assert!(ended.code == 1 && said.contains("remove it and .afterimage/packs/orders/"), "{said}");
+    assert!(ended.code == 1 && said.contains("afterimage archive drop orders packed/"), "{said}");
 
     // Nothing says any more which objects it has: then it is needed, whatever is there.
     let (day, number) = (pack.parent().unwrap().file_name().unwrap().to_str().unwrap(), pack.file_stem().unwrap());

@@ -5,6 +5,7 @@ pub mod backfill;
 pub mod breaker;
 pub mod clean;
 pub mod disown;
+pub mod drop_object;
 pub mod enable_archive;
 pub mod feed;
 pub mod find_record;

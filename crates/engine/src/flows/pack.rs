@@ -281,8 +281,9 @@ impl Work<'_> {
         let known = BTreeMap::from([(name, error.clone())]);
         let remedy = match open_day(self.archive(), &self.request.service, day, &known).await {
             Ok(_) => format!(
-                "all that it packed is there as objects, too: remove it and {}, and they are packed anew",
-                place.note()
+                "all that it packed is there as objects, too: `afterimage archive drop {} {}` takes it away, and they are \
+                 packed anew",
+                place.service, error.object
             ),
             Err(other) if is_unreadable(&other) => {
                 "objects that it packed may be gone: keep it, and bring it back from a version or another copy"

@@ -1,5 +1,5 @@
 //! The only file that deletes from a policy's destination, or archived records (I3): copies that were claimed, mirrored objects
-//! whose source is gone, and archived objects whose records stand in a pack.
+//! whose source is gone, archived objects whose records stand in a pack, and what a person drops by its name.
 //!
 //! Order of writes: the claim (a disowned row) is durable before this file is called; then the journal's line; then the
 //! bytes; then the row. A crash after the bytes leaves a disowned row without bytes, which the next clean, or the next
@@ -148,6 +148,37 @@ pub async fn purge_originals(
                 report.skip("originals-changed", &original.object, "it is not what was packed any more, and stays");
             }
             Err(error) => report.fail_with(&original.object, &error),
+        }
+    }
+    Ok(())
+}
+
+/// Deletes objects of a service's archive that a person named and that are not needed (`crates/engine/src/flows/drop_object.rs`).
+/// Counts `dropped`.
+pub async fn purge_dropped(
+    purger: &Purger,
+    journal: &dyn Journal,
+    (service, who, now): (&ServiceName, &str, UnixMs),
+    names: &[ObjectKey],
+    report: &mut Report,
+) -> PortResult<()> {
+    let line = |name: &ObjectKey| Entry {
+        at: now,
+        who: who.to_owned(),
+        policy: PolicyName(format!("archive {service}")),
+        action: Action::Purge,
+        key: Some(name.clone()),
+        copy_key: None,
+        size: None,
+        checksum: None,
+        rule: "dropped".to_owned(),
+    };
+    journal.append(&names.iter().map(line).collect::<Vec<Entry>>()).await?;
+    let items: Vec<PurgeItem> = names.iter().map(|name| item(name, None)).collect();
+    for (name, result) in names.iter().zip(purger.0.purge(&items).await) {
+        match result {
+            Ok(_) => report.done("dropped", name, "as asked"),
+            Err(error) => report.fail_with(name, &error),
         }
     }
     Ok(())

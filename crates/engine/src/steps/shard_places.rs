@@ -67,6 +67,9 @@ pub struct Gap {
     pub before_at: Option<i64>,
     /// When it was noticed, Unix ms.
     pub noticed_at: i64,
+    /// The object that says so, once it was read.
+    #[serde(skip)]
+    pub object: Option<ObjectKey>,
 }
 
 /// The places of one stream's shards.
@@ -168,6 +171,7 @@ impl ShardPlaces {
             before: text(before),
             before_at: at(before),
             noticed_at: now.0,
+            object: None,
         };
         let which = hash_of(format!("{}\n{shard}\n{:?}", self.stream, gap.after).as_bytes());
         let key = object(format!("{GAPS_PREFIX}{}/{which}.json", self.table));
@@ -190,7 +194,8 @@ impl ShardPlaces {
         let page = bucket.list(&format!("{GAPS_PREFIX}{table}/"), None, LIST_PAGE).await?;
         let mut gaps = Vec::new();
         for listed in page.items {
-            gaps.extend(json_object::read::<Gap>(bucket, &listed.key, SHARD_CHECKPOINT_BYTES_MAX).await?);
+            let gap = json_object::read::<Gap>(bucket, &listed.key, SHARD_CHECKPOINT_BYTES_MAX).await?;
+            gaps.extend(gap.map(|gap| Gap { object: Some(listed.key), ..gap }));
         }
         Ok(gaps)
     }
