@@ -191,7 +191,7 @@ async fn damage_in_any_column_of_a_pack_whose_originals_are_there_is_survived_an
         if let Some(failed) = report.failed.first() {
             assert!(failed.why.contains(first_pack().as_str()), "{}", failed.why);
             assert!(
-                failed.why.contains("all that it packed is there as objects, too: remove it and"),
+                failed.why.contains("all that it packed is there as objects, too: `afterimage archive drop"),
                 "{}",
                 failed.why
             );
