@@ -70,7 +70,11 @@ fn two_daemons_on_one_queue_and_catalog_lose_nothing_though_one_is_killed_again_
     let _serving = serve_into_the_storm(&steady, &steadys);
     let mut victim = serve_into_the_storm(&shaken, &shakens);
     let (mut dice, mut told) = (Dice(7), Told::new());
-    for n in 1..=STEPS {
+    let mut n = 0;
+    // A calm storm shows nothing: on a machine that is fast, or busy, it takes some more steps.
+    while n < STEPS || steadys.faults() + shakens.faults() <= 10 {
+        n += 1;
+        assert!(n < 50 * STEPS, "the proxies make no faults");
         step(&cloud, &mut dice, n, &mut told);
         if n % KILLED_EVERY == 0 {
             victim.kill();
@@ -79,7 +83,6 @@ fn two_daemons_on_one_queue_and_catalog_lose_nothing_though_one_is_killed_again_
     }
     [&steadys, &shakens].iter().for_each(|proxy| proxy.storm(false));
     handled(&steady);
-    assert!(steadys.faults() + shakens.faults() > 10, "a calm storm shows nothing");
 
     let report = &steady.json(&["reconcile"])["reports"][0];
     assert_eq!((&report["counts"]["gap"], &report["failures"]), (&0.into(), &0.into()), "{report:#}\n{}", steady.log());
@@ -154,7 +157,10 @@ fn the_oracle_finds_nothing_wrong_after_late_doubled_and_shuffled_events_faults_
     let mut victim = serve_into_the_storm(&shaken, &shakens);
     let (mut dice, mut post) = (Dice(23), Post::default());
     let mut deeds: BTreeMap<String, Vec<Deed>> = BTreeMap::new();
-    for n in 1..=STEPS {
+    let mut n = 0;
+    while n < STEPS || steadys.faults() + shakens.faults() <= 10 {
+        n += 1;
+        assert!(n < 50 * STEPS, "the proxies make no faults");
         let key = format!("folder {}/k+{}", dice.below(2), dice.below(KEYS / 2));
         let deed = if dice.below(4) == 0 {
             cloud.delete(&key);
@@ -177,7 +183,6 @@ fn the_oracle_finds_nothing_wrong_after_late_doubled_and_shuffled_events_faults_
         post.pass(&cloud, &mut dice);
     }
     handled(&steady);
-    assert!(steadys.faults() + shakens.faults() > 10, "a calm storm shows nothing");
     // What is left of the killed is taken for left only by one that started later.
     serving.kill();
     let _serving = serve(&steady);
