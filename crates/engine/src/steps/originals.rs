@@ -9,15 +9,18 @@
 use crate::error::{ErrorKind, PortError, PortResult};
 use crate::format::packed::ObjectsSum;
 use crate::limits::SHARD_CHECKPOINT_BYTES_MAX;
-use crate::ports::objects::ObjectRead;
+use crate::ports::objects::{Listed, ObjectRead};
 use crate::steps::json_object;
 use crate::steps::packs::{Names, Note, Originals, Pack, PackPlace, of_day as packs_of_day};
 use crate::steps::{archived_names, away::is_archived};
 use lifecycle::archive::ServiceName;
 use lifecycle::ids::ObjectKey;
-use lifecycle::time::UnixMs;
+use lifecycle::time::{SpanMs, UnixMs};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How much before a pack's own time an object may be dated that came after it: stores round.
+const UNSURE: SpanMs = SpanMs::seconds(2);
 
 /// The packs of a day.
 #[derive(Debug)]
@@ -106,17 +109,61 @@ async fn has_all_originals(
         newest = newest.max(pack.written_at);
     }
     let Some(PackPlace { service, day, .. }) = unreadable.first().map(|pack| &pack.place) else { return Ok(true) };
-    let (mut there, mut names, mut after) = (ObjectsSum::default(), Names::of(archive, readable), None);
+    let (mut there, mut names, mut after) = (There::about(newest), Names::of(archive, readable), None);
     loop {
         let page = archived_names::of_day(archive, &format!("{service}/{day}/"), "", after.as_ref()).await?;
         for listed in page.items.into_iter().map(|named| named.listed) {
-            if listed.last_modified <= newest && names.find(&listed.key).await?.is_none() {
-                there.add(listed.key.as_str(), listed.version.etag.as_str());
+            if there.may_be_packed(&listed) && names.find(&listed.key).await?.is_none() {
+                there.add(&listed);
             }
         }
         after = page.next;
         if after.is_none() {
-            return Ok(there == noted);
+            return Ok(there.come_to(noted));
+        }
+    }
+}
+
+/// The objects of a day that may have been packed. Stores tell times in whole seconds, so that those of the moments about the
+/// pack may have come after it: any of them, but none before one that did.
+struct There {
+    packed_at: UnixMs,
+    before: ObjectsSum,
+    about: Vec<(UnixMs, ObjectsSum)>,
+}
+
+impl There {
+    fn about(packed_at: UnixMs) -> There {
+        There { packed_at, before: ObjectsSum::default(), about: Vec::new() }
+    }
+
+    fn may_be_packed(&self, listed: &Listed) -> bool {
+        listed.last_modified <= self.packed_at
+    }
+
+    fn add(&mut self, listed: &Listed) {
+        let (name, tag) = (listed.key.as_str(), listed.version.etag.as_str());
+        match listed.last_modified < self.packed_at.minus(UNSURE) {
+            true => self.before.add(name, tag),
+            false => {
+                let mut one = ObjectsSum::default();
+                one.add(name, tag);
+                self.about.push((listed.last_modified, one));
+            }
+        }
+    }
+
+    /// Whether those up to some moment are the ones that were noted: no others come to that sum.
+    fn come_to(mut self, noted: ObjectsSum) -> bool {
+        self.about.sort_unstable_by_key(|(at, _)| *at);
+        let mut sum = self.before;
+        let mut later = self.about.iter();
+        loop {
+            if sum == noted {
+                return true;
+            }
+            let Some((_, one)) = later.next() else { return false };
+            sum.add_all(*one);
         }
     }
 }

@@ -114,6 +114,21 @@ async fn a_pack_that_cannot_be_read_is_needed_once_a_bucket_took_an_object_of_it
     }
 }
 
+/// Names are no order of time: those that come in the same moment are before the others, between them and behind them.
+#[tokio::test]
+async fn what_is_archived_in_the_second_of_the_pack_does_not_make_it_needed_either() {
+    let world = some().await;
+    world.advance(SpanMs::minutes(1));
+    packed(&world).await;
+    cut(&world, &first_pack());
+    for (n, late) in ["0", "az", "zz"].into_iter().enumerate() {
+        let late = key(&format!("service/2026/11/21/{late}.json"));
+        world.memory.destination.store(&late, "{}".into(), Attributes::default(), &Onto::Anything);
+        assert_eq!(listed(&unpacked(&world), "service/2026/11/21/").await, Ok(4 + n), "{late}");
+    }
+    world.logs.expect("a pack that is not needed to read its records is damaged");
+}
+
 #[tokio::test]
 async fn what_was_archived_after_a_pack_does_not_make_it_needed_and_what_was_changed_since_does() {
     let world = some().await;
