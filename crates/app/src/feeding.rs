@@ -100,7 +100,14 @@ mod tests {
         let outbox = Outbox::new(writer, "Orders", "local://records", false);
         assert_eq!(outbox.read(&name).await.unwrap().map(|lines| lines.len()), Some(1));
         let bucket = root.path().join("data/buckets").join(RECORDS_BUCKET);
-        std::fs::remove_file(bucket.join("%2Eafterimage").join(place)).unwrap();
+        let file = bucket.join("%2Eafterimage").join(place);
+        // Bytes that are others than were written are not gone: what they said was told by nobody.
+        for damaged in ["[]\n", "{}"] {
+            std::fs::write(&file, damaged).unwrap();
+            let read = outbox.read(&name).await;
+            assert!(matches!(&read, Err(error) if matches!(error.kind, ErrorKind::Damaged(_))), "{read:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
         assert_eq!(outbox.read(&name).await.unwrap(), None);
         assert_eq!(outbox.waiting(None).await.unwrap().items.len(), 1);
         OutboxPurger::new(archiving.purger(&instance).unwrap()).remove(&name).await.unwrap();

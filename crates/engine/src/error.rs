@@ -72,6 +72,14 @@ impl PortError {
         PortError { source: Some(Arc::new(source)), ..self }
     }
 
+    /// Whether an object's bytes are not there at all, though the store knows of it: as after a removal that was cut off. Bytes
+    /// that are others than were written are something else.
+    pub fn bytes_are_gone(&self) -> bool {
+        let source = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        matches!(self.kind, ErrorKind::Damaged(_))
+            && source.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Whether trying again helps.
     pub fn retry(&self) -> Retry {
         match self.kind {

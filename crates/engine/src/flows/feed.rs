@@ -298,10 +298,9 @@ impl Feeder {
             let page = self.outbox.refused(after.as_ref()).await?;
             for Waiting { name, shard, .. } in &page.items {
                 let lines = match self.outbox.read(name).await {
-                    // Somebody deleted its file by hand, or nobody will ever read it: the deletion itself is archived.
+                    // It stays, is counted by `status`, and holds up nothing: the deletion itself is archived.
                     Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
-                        tracing::warn!(feed = self.lease, "what it refused is forgotten: {}", chain(&error));
-                        self.purger.remove(name).await?;
+                        tracing::warn!(feed = self.lease, "what it refused does not read back: {}", chain(&error));
                         continue;
                     }
                     lines => lines?.unwrap_or_default(),

@@ -127,7 +127,7 @@ impl Outbox {
             Ok(Some(object)) => object,
             Ok(None) => return Ok(None),
             // A folder's bytes go before what names them: its removal was cut off, and it was told before that.
-            Err(error) if matches!(error.kind, ErrorKind::Damaged(_)) => {
+            Err(error) if error.bytes_are_gone() => {
                 tracing::warn!(object = %name, "taken for told, since its bytes are gone: {}", chain(&error));
                 return Ok(None);
             }

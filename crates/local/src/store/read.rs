@@ -80,7 +80,8 @@ impl Bucket {
         if !held.tree()?.is_there() {
             return Err(held.folder_is_missing().into());
         }
-        Err(damaged(key, "its data file is missing".to_owned()).into())
+        let gone = damaged(key, "its data file is missing".to_owned());
+        Err(gone.because(io::Error::from(io::ErrorKind::NotFound)).into())
     }
 
     /// Small objects, whole: one look into the index and one thread for all of them. `None`: one that the index does not have,
